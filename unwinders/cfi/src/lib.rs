@@ -1,2 +1,64 @@
+//! Unwinding by call frame information: DWARF 5 section 6.4, `.eh_frame` as in the LSB core specification.
+//!
+//! All unwind information becomes a [`Row`], whatever its format, and one function, [`apply`], follows a row.
+//!
+//! ```text
+//!   pc ──► Rows::row ──► Row ──► apply ──► caller
+//!          │                     │
+//!          ├── DwarfRows         └── expression: the stack machine
+//!          └── (offline) rows from a cache, or from the instructions
+//! ```
+//!
+//! What it guarantees: no allocation; bytes from a target cannot make it panic or run without bound; a register that
+//! the row says nothing about is known in the caller only if the ABI makes the callee preserve it.
+//! What it cannot do: know whether a row tells the truth.
 #![no_std]
-//! To be written.
+#![forbid(unsafe_code)]
+
+mod dwarf;
+mod exec;
+mod expression;
+mod hdr;
+mod row;
+
+pub use dwarf::DwarfRows;
+pub use exec::apply;
+pub use hdr::Header;
+pub use row::{CfaRule, Entry, Expression, Origin, Row, Rule, Rules};
+
+use surestack_walk::{CodeAddress, Error, Regs, Step, Target, Unwinder, Why};
+
+/// A source of rows.
+pub trait Rows {
+    /// The row in force at `pc`, or why there is none.
+    ///
+    /// # Errors
+    /// [`Error::BadCfi`] when there is unwind information for `pc` and it is broken.
+    fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error>;
+}
+
+/// What a source of rows answers.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for one step, and nothing here may allocate")]
+pub enum Lookup<'r> {
+    /// The row in force.
+    Row(Row<'r>),
+    /// There is none, and why.
+    Missing(Why),
+}
+
+/// Finds callers by rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Cfi<R>(pub R);
+
+impl<R: Rows> Unwinder for Cfi<R> {
+    fn step(&self, target: &Target<'_>, callee: &Regs, caller: &mut Regs) -> Result<Step, Error> {
+        let Some(pc) = callee.pc() else {
+            return Ok(Step::NotMine(Why::NoPc));
+        };
+        match self.0.row(target, pc)? {
+            Lookup::Row(row) => apply(&row, target, callee, caller),
+            Lookup::Missing(why) => Ok(Step::NotMine(why)),
+        }
+    }
+}

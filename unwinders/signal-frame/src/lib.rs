@@ -1,2 +1,160 @@
+//! Recognises what stands under a signal handler, and the foot of a `makecontext` stack, by their bytes.
+//!
+//! A handler returns into a trampoline that calls `rt_sigreturn`; at that moment the stack pointer leads to the
+//! `ucontext_t` the kernel saved, which holds every register of what was interrupted:
+//!
+//! ```text
+//!   high │ siginfo_t               │            aarch64: │ ucontext_t  pc, sp, x0… │
+//!        │ ucontext_t  rip, rsp, … │                     │ siginfo_t               │ ◄ sp
+//!        ├─────────────────────────┤ ◄ sp in the trampoline
+//!        │ address of trampoline   │   return address of the handler (x86_64)
+//!   low  │ frames of the handler   │
+//! ```
+//!
+//! Works with any restorer of the known forms (glibc, musl, Go, the vDSO, hand-written), with or without unwind
+//! information. What it cannot do: recognise a trampoline whose text is not in the target's memory.
 #![no_std]
-//! To be written.
+#![forbid(unsafe_code)]
+
+use surestack_walk::{
+    Arch, CodeAddress, Error, FoundBy, Link, Memory, Register, Regs, Root, SignalSign, Stack, StackKind, Step, Target,
+    Unwinder, Why,
+};
+
+/// Longest trampoline or entry code compared, in bytes.
+const LONGEST: usize = 16;
+
+/// Steps from a sigreturn trampoline to what the signal interrupted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SignalFrame;
+
+impl Unwinder for SignalFrame {
+    fn step(&self, target: &Target<'_>, callee: &Regs, caller: &mut Regs) -> Result<Step, Error> {
+        let Some(pc) = callee.pc() else {
+            return Ok(Step::NotMine(Why::NoPc));
+        };
+        if !pc.is_exact() && starts_with_any(target.memory, pc.value(), target.arch.context_entries) {
+            return Ok(Step::End(Root::ContextEntry));
+        }
+        if !in_trampoline(target.arch, target.memory, pc) {
+            return Ok(Step::NotMine(Why::NotTrampoline));
+        }
+        let frame = SavedContext::at(target.arch, callee.need(target.arch.sp)?)?;
+        target.arch.signal_frame.registers.decode(target.memory, frame.ucontext, caller)?;
+        if !plausible(caller) {
+            return Err(Error::ForgedSignalFrame { address: frame.ucontext });
+        }
+        // Not saved there, and no handler changes them.
+        for register in [Register::THREAD, Register::GS_BASE] {
+            caller.inherit(register, callee);
+        }
+        Ok(Step::Caller {
+            cfa: frame.ucontext,
+            return_slot: caller.place(Register::PC),
+            link: Link::Signal,
+            found_by: FoundBy::SignalFrame(SignalSign::Bytes),
+        })
+    }
+}
+
+/// Whether `pc` is in a sigreturn trampoline: at its first byte, or at its system call.
+fn in_trampoline(arch: &Arch, memory: &dyn Memory, pc: CodeAddress) -> bool {
+    arch.signal_frame.trampolines.iter().any(|trampoline| {
+        let starts = |start: u64| starts_with(memory, start, trampoline.bytes);
+        let syscall = u64::from(trampoline.syscall);
+        starts(pc.value()) || pc.is_exact() && pc.value().checked_sub(syscall).is_some_and(starts)
+    })
+}
+
+fn starts_with_any(memory: &dyn Memory, address: u64, forms: &[&[u8]]) -> bool {
+    forms.iter().any(|form| starts_with(memory, address, form))
+}
+
+fn starts_with(memory: &dyn Memory, address: u64, form: &[u8]) -> bool {
+    let mut code = [0; LONGEST];
+    code.get_mut(..form.len()).is_some_and(|code| memory.read(address, code).is_ok() && code == form)
+}
+
+/// Whether the kernel can have saved these for user space: x86 selectors of ring 3, or an architecture without them.
+fn plausible(regs: &Regs) -> bool {
+    regs.get(Register::CS).is_none_or(|cs| cs & 3 == 3)
+        && regs.get(Register::SS).is_none_or(|ss| ss == 0 || ss & 3 == 3)
+}
+
+/// What the kernel saved when it delivered a signal.
+#[derive(Clone, Copy, Debug)]
+pub struct SavedContext {
+    /// Address of the `ucontext_t`.
+    pub ucontext: u64,
+    /// Address of the `siginfo_t`.
+    pub siginfo: u64,
+}
+
+/// What a signal frame says about the signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signal {
+    /// `si_signo`.
+    pub number: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// The word after the header of `siginfo_t`: the fault address, or sender's pid and uid.
+    pub detail: u64,
+    /// The fault address of the machine context (x86 cr2), where there is one.
+    pub fault_address: u64,
+    /// The hardware's error code (x86), where there is one.
+    pub error_code: u64,
+}
+
+impl SavedContext {
+    /// The context under a trampoline whose frame has stack pointer `sp`.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] when it would leave the address space.
+    pub fn at(arch: &Arch, sp: u64) -> Result<Self, Error> {
+        let layout = &arch.signal_frame;
+        let above = |offset: u16| sp.checked_add(u64::from(offset)).ok_or(Error::Overflow { address: sp });
+        Ok(Self { ucontext: above(layout.ucontext)?, siginfo: above(layout.siginfo)? })
+    }
+
+    /// Which signal was delivered.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when the target does not hold the `siginfo_t`.
+    pub fn signal(&self, arch: &Arch, memory: &dyn Memory) -> Result<Signal, Error> {
+        let layout = &arch.signal_frame;
+        // struct siginfo: si_signo, si_errno, si_code, padding, then a union whose first word matters here.
+        let number = memory.value(self.siginfo, 4)?;
+        let code = memory.value(self.siginfo.wrapping_add(8), 4)?;
+        let machine = |offset: u16| match offset {
+            0 => Ok(0),
+            offset => memory.word(self.ucontext.wrapping_add(u64::from(offset))),
+        };
+        Ok(Signal {
+            number: low_half(number),
+            code: low_half(code),
+            detail: memory.word(self.siginfo.wrapping_add(16))?,
+            fault_address: machine(layout.fault_address)?,
+            error_code: machine(layout.error_code)?,
+        })
+    }
+
+    /// The alternate stack that was in force, `None` when there was none.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when the target does not hold the `ucontext_t`.
+    pub fn alternate_stack(&self, arch: &Arch, memory: &dyn Memory) -> Result<Option<Stack>, Error> {
+        // stack_t: ss_sp, ss_flags (SS_DISABLE is 2), ss_size.
+        let at = self.ucontext.wrapping_add(u64::from(arch.signal_frame.stack));
+        let low = memory.word(at)?;
+        let disabled = memory.value(at.wrapping_add(8), 4)? & 2 != 0;
+        let size = memory.word(at.wrapping_add(16))?;
+        let stack = |high| Stack { low, high, kind: StackKind::Other };
+        Ok(if disabled || size == 0 { None } else { low.checked_add(size).map(stack) })
+    }
+}
+
+/// The low 32 bits, as the signed number that they are.
+fn low_half(value: u64) -> i32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    i32::from_le_bytes([a, b, c, d])
+}

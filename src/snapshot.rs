@@ -1,0 +1,218 @@
+//! A target that holds still: everything a walk and a report ask of a core file or a stopped process.
+//!
+//! Whatever it was read from, a snapshot is this one struct: readers fill it in, consumers only look at it.
+
+use crate::image::{BuildId, Image};
+use std::path::PathBuf;
+use std::sync::Arc;
+use surestack_walk::{Arch, Mapping, Memory, Module, Modules, Regs, Stack, StackKind, Stacks, Stop};
+
+/// A target that holds still.
+pub struct Snapshot {
+    /// The machine it runs on.
+    pub arch: &'static Arch,
+    /// The process as a whole.
+    pub process: Process,
+    /// Its threads, the one that took the fatal signal first.
+    pub threads: Vec<Thread>,
+    /// What is mapped where.
+    pub space: AddressSpace,
+    /// Its memory.
+    pub memory: Box<dyn Memory>,
+    /// What is missing from it, for the report; empty when it is whole.
+    pub gaps: Vec<Gap>,
+}
+
+/// Facts about the process as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Process id, where it is known.
+    pub pid: Option<u32>,
+    /// Name of the program, at most 15 bytes (`pr_fname`).
+    pub name: Option<String>,
+    /// The beginning of its command line (`pr_psargs`).
+    pub arguments: Option<String>,
+    /// The auxiliary vector, in the kernel's order.
+    pub auxv: Vec<(u64, u64)>,
+}
+
+impl Process {
+    /// The value of an auxiliary vector entry (`AT_*`).
+    pub fn aux(&self, tag: u64) -> Option<u64> {
+        self.auxv.iter().find(|(found, _)| *found == tag).map(|&(_, value)| value)
+    }
+}
+
+/// One thread.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    /// Kernel thread id.
+    pub id: u32,
+    /// Its name, where it is known.
+    pub name: Option<String>,
+    /// Its registers.
+    pub regs: Regs,
+    /// Why it is not running.
+    pub stop: Stop,
+    /// The whole of the signal it took, where it is known.
+    pub signal: Option<SignalInfo>,
+}
+
+/// A `siginfo_t`, as far as it is of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalInfo {
+    /// `si_signo`.
+    pub number: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// `si_addr`, for faults.
+    pub address: Option<u64>,
+    /// `si_pid` and `si_uid`, for signals that somebody sent.
+    pub sender: Option<(u32, u32)>,
+}
+
+/// Something that is missing from a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gap {
+    /// The file ends before the memory that its headers announce.
+    Truncated {
+        /// Bytes there should be.
+        expected: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// Memory was left out when the core was written, and no file could stand in for it.
+    Filtered {
+        /// First address.
+        start: u64,
+        /// One past the last.
+        end: u64,
+    },
+    /// A note or header that cannot be used, and why.
+    Damaged {
+        /// What it is, in words.
+        what: String,
+    },
+}
+
+/// What is mapped where.
+#[derive(Debug, Default)]
+pub struct AddressSpace {
+    /// Every mapping, ascending by address, not overlapping.
+    pub mappings: Vec<Mapped>,
+    /// The ELF files among them, ascending by address.
+    pub modules: Vec<LoadedModule>,
+    /// Whether `mappings` is all there is; an address outside is then known to be unmapped.
+    pub complete: bool,
+}
+
+/// A mapping.
+#[derive(Clone, Debug)]
+pub struct Mapped {
+    /// First address.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// Whether it may be executed; `None` where the snapshot does not say.
+    pub executable: Option<bool>,
+    /// Whether it may be written.
+    pub writable: Option<bool>,
+    /// The file behind it, and the offset of `start` in it.
+    pub file: Option<(PathBuf, u64)>,
+}
+
+/// An ELF file mapped in the target.
+#[derive(Clone, Debug)]
+pub struct LoadedModule {
+    /// First mapped address.
+    pub start: u64,
+    /// One past the last mapped address.
+    pub end: u64,
+    /// Load bias: mapped address minus linked address.
+    pub bias: u64,
+    /// Its path in the target; `[vdso]` for the vDSO.
+    pub path: PathBuf,
+    /// Its build ID, from the target's own memory.
+    pub build_id: Option<BuildId>,
+    /// The file's contents: from disk when proven to be the same file, or else what the target's memory holds of it.
+    pub image: Option<Arc<Image>>,
+    /// A separate file with its debug information, proven to belong to it.
+    pub debug: Option<Arc<Image>>,
+    /// How the image is known to be the right one, or why there is none.
+    pub identity: Identity,
+}
+
+/// How a module's image is known to be the file that was mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The file on disk has the build ID that the target's memory shows.
+    BuildId,
+    /// No build ID; every byte of the file that the target's memory holds is the same there.
+    Bytes {
+        /// How many bytes were compared.
+        compared: u64,
+    },
+    /// The image was made from the target's memory.
+    Memory,
+    /// A file was found and nothing in the target tells whether it is the right one. Never used for names.
+    Unchecked,
+    /// The file found is another one.
+    Replaced {
+        /// Build ID in the target's memory.
+        wanted: Option<BuildId>,
+        /// Build ID of the file found.
+        found: Option<BuildId>,
+    },
+    /// No file was found.
+    Missing,
+}
+
+impl AddressSpace {
+    /// The mapping that covers `address`.
+    pub fn mapped(&self, address: u64) -> Option<&Mapped> {
+        let after = self.mappings.partition_point(|mapped| mapped.start <= address);
+        self.mappings.get(after.checked_sub(1)?).filter(|mapped| address < mapped.end)
+    }
+
+    /// The module whose range covers `address`, with its position in `modules`.
+    pub fn module(&self, address: u64) -> Option<(usize, &LoadedModule)> {
+        let after = self.modules.partition_point(|module| module.start <= address);
+        let index = after.checked_sub(1)?;
+        self.modules.get(index).filter(|module| address < module.end).map(|module| (index, module))
+    }
+}
+
+impl Modules for AddressSpace {
+    fn find(&self, address: u64) -> Option<Module<'_>> {
+        let (index, module) = self.module(address)?;
+        let mut unwind = module.image.as_ref().map(|image| image.unwind()).unwrap_or_default();
+        if unwind.debug_frame.is_none()
+            && let Some(debug) = &module.debug
+        {
+            let separate = debug.unwind();
+            unwind.debug_frame = separate.debug_frame;
+            unwind.debug_frame_hdr = separate.debug_frame_hdr;
+        }
+        Some(Module { index, start: module.start, end: module.end, bias: module.bias, unwind })
+    }
+
+    fn mapping(&self, address: u64) -> Mapping {
+        match self.mapped(address) {
+            Some(Mapped { executable: Some(true), .. }) => Mapping::Code,
+            Some(Mapped { executable: Some(false), .. }) => Mapping::Data,
+            Some(Mapped { executable: None, .. }) => Mapping::Unknown,
+            None if self.complete => Mapping::Nothing,
+            None => Mapping::Unknown,
+        }
+    }
+}
+
+impl Stacks for AddressSpace {
+    /// The writable mapping that holds `address`, or ends there.
+    fn find(&self, address: u64) -> Option<Stack> {
+        let stack = |mapped: &Mapped| Stack { low: mapped.start, high: mapped.end, kind: StackKind::Other };
+        let below = || self.mapped(address.checked_sub(1)?).filter(|mapped| mapped.end == address);
+        self.mapped(address).or_else(below).filter(|mapped| mapped.writable != Some(false)).map(stack)
+    }
+}
