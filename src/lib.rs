@@ -1,4 +1,6 @@
 //! To be written.
 
 pub mod image;
+pub mod report;
 pub mod snapshot;
+pub mod symbol;
