@@ -1,5 +1,6 @@
 //! To be written.
 
+mod fold;
 pub mod image;
 pub mod report;
 pub mod snapshot;

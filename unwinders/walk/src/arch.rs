@@ -36,6 +36,8 @@ pub struct Arch {
     pub red_zone: u64,
     /// The general register set of core notes and ptrace (`NT_PRSTATUS`).
     pub core_registers: Layout,
+    /// The block that entry code saves (`pt_regs`), for marker frames.
+    pub entry_registers: Layout,
     /// What the kernel pushes for a signal handler.
     pub signal_frame: SignalFrameLayout,
     /// The bytes of `__start_context`, to which the first function of a `makecontext` stack returns.

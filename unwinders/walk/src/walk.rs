@@ -1,16 +1,19 @@
 //! The walk: from registers to the root, one step at a time.
 
-use crate::{CodeAddress, Error, FoundBy, Frame, Link, Regs, Root, Step, Target, Unwinder, Why};
+use crate::{CodeAddress, Error, FoundBy, Frame, Link, Register, Regs, Root, Step, Target, Unwinder, Why};
 
 /// Most unwinders a walk asks; the reasons of each are kept.
 const UNWINDERS: usize = 8;
+/// How often a walk may go down to a lower address. Only leaving a stack for another does, and signal stacks and
+/// coroutines nest a few deep; forged frames could go round for ever.
+const DESCENTS: u8 = 64;
 
 /// A walk over one thread's stack.
 ///
 /// Frames are lent one by one, so that a stack of any depth needs no memory.
 ///
-/// Rules checked here, once, whatever the unwinder: a caller's frame lies above its callee's unless a signal, marker or
-/// switch lies between them; a step that changes nothing ends the walk; the budget ends it.
+/// Rules checked here, once, whatever the unwinder: on one stack a caller's frame lies above its callee's; from one stack
+/// to another it may lie below, a bounded number of times; a step that changes nothing ends the walk; the budget ends it.
 pub struct Walk<'a> {
     target: &'a Target<'a>,
     unwinders: &'a [&'a dyn Unwinder],
@@ -19,6 +22,7 @@ pub struct Walk<'a> {
     index: usize,
     budget: usize,
     last_cfa: Option<u64>,
+    descents: u8,
     arrived: Arrival,
     refusals: [Option<Why>; UNWINDERS],
     end: Option<End>,
@@ -54,6 +58,7 @@ impl<'a> Walk<'a> {
             index: 0,
             budget,
             last_cfa: None,
+            descents: 0,
             arrived: Arrival { found_by: FoundBy::Context, link: Link::Call, callee_cfa: None, return_slot: None },
             refusals: [None; UNWINDERS],
             end: None,
@@ -74,13 +79,18 @@ impl<'a> Walk<'a> {
         }
         let index = self.index;
         self.index = index.saturating_add(1);
-        let regs = self.regs.get(self.current)?;
-        let Some(pc) = regs.pc() else {
-            self.end = Some(End::Stopped(Error::UnknownRegister { register: crate::Register::PC }));
+        let Some(pc) = self.regs().pc() else {
+            self.end = Some(End::Stopped(Error::UnknownRegister { register: Register::PC }));
             return None;
         };
         let Arrival { found_by, link, callee_cfa, return_slot } = self.arrived;
-        Some(Frame { index, regs, pc, found_by, link, callee_cfa, return_slot })
+        Some(Frame { index, regs: self.regs(), pc, found_by, link, callee_cfa, return_slot })
+    }
+
+    /// The registers of the frame that was yielded last.
+    pub fn regs(&self) -> &Regs {
+        let [first, second] = &self.regs;
+        if self.current == 0 { first } else { second }
     }
 
     /// How the walk ended; `None` while it has not.
@@ -98,10 +108,7 @@ impl<'a> Walk<'a> {
         if self.index >= self.budget {
             return Err(End::Stopped(Error::Budget { frames: self.budget }));
         }
-        let (first, second) = self.regs.split_at_mut(1);
-        let (Some(first), Some(second)) = (first.first_mut(), second.first_mut()) else {
-            return Err(End::Stopped(Error::Budget { frames: 0 }));
-        };
+        let [first, second] = &mut self.regs;
         let (callee, caller) = if self.current == 0 { (&*first, second) } else { (&*second, first) };
 
         self.refusals = [None; UNWINDERS];
@@ -110,7 +117,13 @@ impl<'a> Walk<'a> {
                 Step::NotMine(why) => *refusal = Some(why),
                 Step::End(root) => return Err(End::Root(root)),
                 Step::Caller { cfa, return_slot, link, found_by } => {
-                    check_progress(self.last_cfa, cfa, link, callee, caller).map_err(End::Stopped)?;
+                    let descends = check_progress(self.target, self.last_cfa, cfa, link, callee, caller);
+                    if descends.map_err(End::Stopped)? {
+                        self.descents += 1;
+                    }
+                    if self.descents >= DESCENTS {
+                        return Err(End::Stopped(Error::BelowLast { cfa, last: self.last_cfa.unwrap_or(cfa) }));
+                    }
                     self.last_cfa = (link == Link::Call).then_some(cfa);
                     self.arrived = Arrival { found_by, link, callee_cfa: Some(cfa), return_slot };
                     self.current ^= 1;
@@ -123,17 +136,29 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Refuses a caller that lies below its callee on the same stack, or is the same frame again.
-fn check_progress(last: Option<u64>, cfa: u64, link: Link, callee: &Regs, caller: &Regs) -> Result<(), Error> {
+/// Whether the caller lies below its callee, on another stack; on the same stack it is refused, as is the same frame
+/// again.
+fn check_progress(
+    target: &Target<'_>,
+    last: Option<u64>,
+    cfa: u64,
+    link: Link,
+    callee: &Regs,
+    caller: &Regs,
+) -> Result<bool, Error> {
     if link != Link::Call {
-        // The other side of a signal, marker or switch lies anywhere; only standing still is refused.
-        let still =
-            callee.pc() == caller.pc() && callee.get(crate::Register::FLAGS) == caller.get(crate::Register::FLAGS);
-        return if still && last == Some(cfa) { Err(Error::NoProgress { cfa }) } else { Ok(()) };
+        let sp = target.arch.sp;
+        if callee.pc() == caller.pc() && callee.get(sp) == caller.get(sp) {
+            return Err(Error::NoProgress { cfa });
+        }
+        return Ok(caller.get(sp) <= callee.get(sp));
     }
     match last {
         Some(last) if cfa == last && callee.pc() == caller.pc() => Err(Error::NoProgress { cfa }),
-        Some(last) if cfa <= last => Err(Error::BelowLast { cfa, last }),
-        _ => Ok(()),
+        Some(last) if cfa <= last && target.stacks.find(cfa) == target.stacks.find(last) => {
+            Err(Error::BelowLast { cfa, last })
+        }
+        Some(last) => Ok(cfa <= last),
+        None => Ok(false),
     }
 }

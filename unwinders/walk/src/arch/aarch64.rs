@@ -110,6 +110,11 @@ pub static AARCH64: Arch = Arch {
         size: 272,
         fields: layout!(0; (SP, 248, 8), (Register::PC, 256, 8), (Register::FLAGS, 264, 8)),
     },
+    // struct pt_regs begins with the same words; what follows are no registers.
+    entry_registers: Layout {
+        size: 272,
+        fields: layout!(0; (SP, 248, 8), (Register::PC, 256, 8), (Register::FLAGS, 264, 8)),
+    },
     // struct rt_sigframe: siginfo (128 bytes), ucontext; sigcontext at offset 176 of ucontext.
     signal_frame: SignalFrameLayout {
         // mov x8,#139; svc #0: the vDSO's __kernel_rt_sigreturn, glibc's and musl's restorers

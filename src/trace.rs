@@ -1,0 +1,163 @@
+//! One thread walked with everything we have, and judged.
+//!
+//! ```text
+//!   SignalFrame ─► Cfi<rows: DWARF, else analysed> ─► Entry ─► FramePointer
+//! ```
+
+use crate::evidence::FileEvidence;
+use crate::rows::CachedRows;
+use crate::snapshot::Snapshot;
+use surestack_cfi::Cfi;
+use surestack_framehop::Framehop;
+use surestack_frame_pointer::{Entry, FramePointer};
+use surestack_reliable::{Doubted, Judge, Verdict};
+use surestack_signal_frame::SignalFrame;
+use surestack_walk::{
+    CodeAddress, End, Error, Frame, Memory, Registry, Regs, Stop, Target, Unwinder, Walk, Why,
+};
+
+/// Which unwinders are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// All of ours, strongest first.
+    #[default]
+    Best,
+    /// Unwind information only, and signal frames.
+    Cfi,
+    /// Frame records only, and signal frames.
+    FramePointer,
+    /// The framehop crate.
+    Framehop,
+}
+
+/// Walks and judges threads of one snapshot. What it learns about code is kept for the next thread.
+pub struct Tracer<'s> {
+    snapshot: &'s Snapshot,
+    registry: Registry<'s>,
+    rows: Cfi<CachedRows>,
+    evidence: FileEvidence<'s>,
+    framehop: Framehop,
+    method: Method,
+    budget: usize,
+}
+
+/// What became of a walk.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// How it ended.
+    pub end: End,
+    /// Whether the trace can be trusted.
+    pub verdict: Verdict,
+    /// What speaks against it.
+    pub doubts: Vec<Doubted>,
+    /// How many frames lie before the first doubt.
+    pub believed: usize,
+    /// How many frames there were.
+    pub depth: usize,
+    /// Why each unwinder that was asked last had nothing to say.
+    pub refusals: Vec<(&'static str, Why)>,
+}
+
+/// More frames than any stack holds: 8 GiB of 16-byte frames.
+pub const DEFAULT_BUDGET: usize = 1 << 29;
+
+impl<'s> Tracer<'s> {
+    /// A tracer that knows nothing yet.
+    pub fn new(snapshot: &'s Snapshot) -> Self {
+        Self {
+            snapshot,
+            registry: Registry::default(),
+            rows: Cfi(CachedRows::new()),
+            evidence: FileEvidence::new(snapshot),
+            framehop: Framehop::default(),
+            method: Method::Best,
+            budget: DEFAULT_BUDGET,
+        }
+    }
+
+    /// Uses what the user made known: markers, roots.
+    #[must_use]
+    pub fn registry(mut self, registry: Registry<'s>) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Asks other unwinders.
+    #[must_use]
+    pub fn method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// Stops after so many frames.
+    #[must_use]
+    pub fn budget(mut self, frames: usize) -> Self {
+        self.budget = frames;
+        self
+    }
+
+    /// Walks from `regs`, lends each frame to `see`, and judges.
+    pub fn walk(&self, regs: &Regs, stop: Stop, mut see: impl FnMut(&Frame<'_>)) -> Judged {
+        let target = Target {
+            arch: self.snapshot.arch,
+            memory: &*self.snapshot.memory,
+            modules: &self.snapshot.space,
+            stacks: &self.snapshot.space,
+            registry: &self.registry,
+            evidence: &self.evidence,
+            stop,
+        };
+        let named = self.unwinders();
+        let unwinders: Vec<&dyn Unwinder> = named.iter().map(|(_, unwinder)| *unwinder).collect();
+        let mut regs = *regs;
+        if let Some(pc) = self.planted_breakpoint(&regs, stop) {
+            regs.set_pc(pc);
+        }
+
+        let mut walk = Walk::new(&target, &unwinders, regs, self.budget);
+        let mut judge = Judge::new();
+        let mut depth = 0;
+        while let Some(frame) = walk.next() {
+            judge.see(&target, &frame);
+            see(&frame);
+            depth += 1;
+        }
+        let end = walk.end().unwrap_or(End::Stopped(Error::Budget { frames: self.budget }));
+        let verdict = judge.verdict(&target, Some(end), walk.regs());
+        let refusals = walk.refusals().filter_map(|(asked, why)| Some((named.get(asked)?.0, why))).collect();
+        Judged { end, verdict, doubts: judge.doubts().collect(), believed: judge.believed(), depth, refusals }
+    }
+
+    fn unwinders(&self) -> Vec<(&'static str, &dyn Unwinder)> {
+        let signal: (_, &dyn Unwinder) = ("signal frame", &SignalFrame);
+        match self.method {
+            Method::Best => {
+                vec![signal, ("cfi", &self.rows), ("entry", &Entry), ("frame pointer", &FramePointer)]
+            }
+            Method::Cfi => vec![signal, ("cfi", &self.rows)],
+            Method::FramePointer => vec![signal, ("entry", &Entry), ("frame pointer", &FramePointer)],
+            Method::Framehop => vec![("framehop", &self.framehop)],
+        }
+    }
+
+    /// Where the thread really is when a debugger's breakpoint stopped it: at the instruction under the breakpoint,
+    /// which has not run. A breakpoint that was compiled in has run.
+    fn planted_breakpoint(&self, regs: &Regs, stop: Stop) -> Option<CodeAddress> {
+        const SIGTRAP: i32 = 5;
+        const TRAP_BRKPT: i32 = 1;
+        const SI_KERNEL: i32 = 0x80;
+        const INT3: u8 = 0xcc;
+        if self.snapshot.arch.machine != surestack_walk::X86_64.machine
+            || stop.signal != SIGTRAP
+            || !matches!(stop.code, TRAP_BRKPT | SI_KERNEL)
+        {
+            return None;
+        }
+        let at = regs.pc()?.value().checked_sub(1)?;
+        let mut byte = [0];
+        self.snapshot.memory.read(at, &mut byte).ok()?;
+        let (_, module) = self.snapshot.space.module(at)?;
+        let original = module.image.as_ref()?.at(at.wrapping_sub(module.bias), 1)?;
+        (byte == [INT3] && original != [INT3]).then_some(CodeAddress::Exact(at))
+    }
+}
