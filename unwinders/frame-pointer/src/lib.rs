@@ -18,6 +18,7 @@ mod entry;
 mod marker;
 
 pub use entry::Entry;
+pub use marker::Markers;
 
 use surestack_walk::{CodeAddress, Error, FoundBy, Link, Mapping, Register, Regs, Step, Target, Unwinder, Why};
 
@@ -30,18 +31,9 @@ impl Unwinder for FramePointer {
         let Some(fp) = callee.get(target.arch.fp) else {
             return Ok(Step::NotMine(Why::NoFramePointer));
         };
-        if let Some(step) = marker::tagged(target, callee, fp, caller)? {
-            return Ok(step);
-        }
         let Some(record) = Record::read(target, callee, fp) else {
             return Ok(Step::NotMine(Why::NoFrameRecord));
         };
-        if let Some(step) = marker::function(target, callee, fp, record, caller)? {
-            return Ok(step);
-        }
-        if let Some(step) = marker::meta(target, callee, fp, record, caller)? {
-            return Ok(step);
-        }
         let return_address = target.arch.strip(record.return_address, target.registry.signed_bits);
         if !follows_call(target, return_address) {
             return Ok(Step::NotMine(Why::NotAfterCall));

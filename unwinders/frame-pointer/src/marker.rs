@@ -1,7 +1,33 @@
 //! Marker frames: a frame record that says "saved registers here".
 
 use crate::Record;
-use surestack_walk::{Error, FoundBy, Link, Marker, Register, Regs, Root, Sign, Step, Target};
+use surestack_walk::{Error, FoundBy, Link, Marker, Register, Regs, Root, Sign, Step, Target, Unwinder, Why};
+
+/// Steps from entry code to what it interrupted, by the markers in the target's registry.
+///
+/// To be asked after unwind information: a function that has some may keep the entry code's frame pointer in the
+/// register, and is not the frame that is marked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Markers;
+
+impl Unwinder for Markers {
+    fn step(&self, target: &Target<'_>, callee: &Regs, caller: &mut Regs) -> Result<Step, Error> {
+        let Some(fp) = callee.get(target.arch.fp).filter(|_| !target.registry.markers.is_empty()) else {
+            return Ok(Step::NotMine(Why::NoFramePointer));
+        };
+        if let Some(step) = tagged(target, callee, fp, caller)? {
+            return Ok(step);
+        }
+        let Some(record) = Record::read(target, callee, fp) else {
+            return Ok(Step::NotMine(Why::NoFrameRecord));
+        };
+        if let Some(step) = function(target, callee, fp, record, caller)? {
+            return Ok(step);
+        }
+        let step = meta(target, callee, fp, record, caller)?;
+        Ok(step.unwrap_or(Step::NotMine(Why::NotMarked)))
+    }
+}
 
 /// A frame pointer that is no pointer but the tagged address of saved registers.
 ///
@@ -10,7 +36,7 @@ use surestack_walk::{Error, FoundBy, Link, Marker, Register, Regs, Root, Sign, S
 ///        │ return into entry code │
 ///   low  │ fp of the handler …    │
 /// ```
-pub fn tagged(target: &Target<'_>, callee: &Regs, fp: u64, caller: &mut Regs) -> Result<Option<Step>, Error> {
+fn tagged(target: &Target<'_>, callee: &Regs, fp: u64, caller: &mut Regs) -> Result<Option<Step>, Error> {
     for marker in target.registry.markers {
         let address = match marker.sign {
             Sign::LowBitSet if fp & 1 == 1 => fp & !1,
@@ -23,7 +49,7 @@ pub fn tagged(target: &Target<'_>, callee: &Regs, fp: u64, caller: &mut Regs) ->
 }
 
 /// A record whose return address lies in a marker function; the word above points at the registers.
-pub fn function(
+fn function(
     target: &Target<'_>,
     callee: &Regs,
     fp: u64,
@@ -53,13 +79,7 @@ pub fn function(
 }
 
 /// A record of two zeros inside the saved block, with a type above it.
-pub fn meta(
-    target: &Target<'_>,
-    callee: &Regs,
-    fp: u64,
-    record: Record,
-    caller: &mut Regs,
-) -> Result<Option<Step>, Error> {
+fn meta(target: &Target<'_>, callee: &Regs, fp: u64, record: Record, caller: &mut Regs) -> Result<Option<Step>, Error> {
     if record.caller_fp != 0 || record.return_address != 0 {
         return Ok(None);
     }

@@ -116,6 +116,15 @@ impl SavedContext {
         Ok(Self { ucontext: above(layout.ucontext)?, siginfo: above(layout.siginfo)? })
     }
 
+    /// The context whose `ucontext_t` is at `address`: the `callee_cfa` of a frame found by a trampoline's bytes.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] when no stack pointer can lead to it.
+    pub fn of_ucontext(arch: &Arch, address: u64) -> Result<Self, Error> {
+        let below = address.checked_sub(u64::from(arch.signal_frame.ucontext));
+        Self::at(arch, below.ok_or(Error::Overflow { address })?)
+    }
+
     /// Which signal was delivered.
     ///
     /// # Errors

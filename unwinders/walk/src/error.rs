@@ -137,6 +137,8 @@ pub enum Why {
     NoFramePointer,
     /// The frame pointer does not point at a frame record on the stack.
     NoFrameRecord,
+    /// The frame record is no marker.
+    NotMarked,
     /// What lies where a return address would be does not follow a call.
     NotAfterCall,
     /// The code at the pc was analysed without a result.
@@ -154,6 +156,7 @@ impl fmt::Display for Why {
             Self::NotTrampoline => "the code is no known trampoline",
             Self::NoFramePointer => "the frame pointer is not known",
             Self::NoFrameRecord => "the frame pointer points at no frame record",
+            Self::NotMarked => "the frame record is no marker",
             Self::NotAfterCall => "no call precedes what would be the return address",
             Self::Undecided => "the instructions do not decide where the caller is",
         })
