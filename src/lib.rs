@@ -1,7 +1,9 @@
 //! To be written.
 
+pub mod analysis;
 mod fold;
 pub mod image;
 pub mod report;
+pub mod rows;
 pub mod snapshot;
 pub mod symbol;

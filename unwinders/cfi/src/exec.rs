@@ -42,7 +42,7 @@ pub fn apply(row: &Row<'_>, target: &Target<'_>, callee: &Regs, caller: &mut Reg
     let (link, found_by) = match (row.entry, row.origin) {
         (Entry::Signal, _) => (Link::Signal, FoundBy::SignalFrame(SignalSign::Cfi)),
         (_, Origin::Cfi(source)) => (Link::Call, FoundBy::Cfi(source)),
-        (_, Origin::Analysed) => (Link::Call, FoundBy::Analysed),
+        (_, Origin::Analysed(grade)) => (Link::Call, FoundBy::Analysed(grade)),
     };
     Ok(Step::Caller { cfa, return_slot, link, found_by })
 }

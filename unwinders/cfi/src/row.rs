@@ -1,7 +1,7 @@
 //! A row: how the caller's registers are found from one range of code.
 
 use core::ops::Range;
-use surestack_walk::{Register, Root, RowSource};
+use surestack_walk::{Grade, Register, Root, RowSource};
 
 /// How the caller's registers are found while the pc is in `range`. Addresses are the target's, bias included.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub enum Origin {
     /// Unwind information.
     Cfi(RowSource),
     /// The instructions of code without unwind information.
-    Analysed,
+    Analysed(Grade),
 }
 
 /// What the code of a row is to its caller.

@@ -43,7 +43,7 @@ pub enum FoundBy {
     /// Call frame information.
     Cfi(RowSource),
     /// The instructions themselves; the code has no unwind information.
-    Analysed,
+    Analysed(Grade),
     /// The instructions themselves; its unwind information contradicts them.
     Corrected,
     /// The registers that the kernel saved for a signal handler.
@@ -58,6 +58,15 @@ pub enum FoundBy {
     Resolver,
     /// An unwinder that is not ours.
     Foreign(&'static str),
+}
+
+/// How far instructions vouch for the row that was made of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Grade {
+    /// Followed from a known entry of the function, where the ABI says what registers hold.
+    FromEntry,
+    /// Followed from the pc to the function's returns, which all agree. Believes that a return does return.
+    ToReturn,
 }
 
 /// Where a row came from.

@@ -33,7 +33,7 @@ pub use address::CodeAddress;
 pub use arch::{AARCH64, Arch, SignalFrameLayout, X86_64};
 pub use error::{CfiFault, Error, Why};
 pub use evidence::{Evidence, NoEvidence, Proof, Witness};
-pub use frame::{FoundBy, Frame, Link, Root, RowSource, SignalSign, Step};
+pub use frame::{FoundBy, Frame, Grade, Link, Root, RowSource, SignalSign, Step};
 pub use memory::{Bytes, Memory};
 pub use modules::{Mapping, Module, Modules, NoModules, Section, UnwindSections};
 pub use registry::{Marker, Registry, Sign};

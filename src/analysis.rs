@@ -1,0 +1,134 @@
+//! Rows from instructions, for code that has no unwind information. x86_64.
+//!
+//! The code is executed with symbols for values: what each register and stack slot holds is an entry value, an address
+//! counted from the canonical frame address, or unknown. Two ways lead to a row:
+//!
+//! ```text
+//!   entry ──────────► pc              the ABI says what registers hold at the entry   Grade::FromEntry
+//!                     pc ──────► ret  where `ret` finds its address, seen from the pc  Grade::ToReturn
+//! ```
+//!
+//! What it believes: a callee hands back callee-saved registers and the stack pointer, and a store through an unknown
+//! pointer does not hit a saved register. What it never does: guess. Paths that disagree are [`Why::Undecided`].
+
+pub mod entries;
+mod flow;
+mod row;
+mod step;
+mod text;
+mod value;
+
+pub use flow::{Flow, Limits, Visit};
+pub use text::Text;
+pub use value::{Base, SP, State, Value};
+
+use entries::{Entries, plt_entry};
+use std::collections::HashSet;
+use surestack_cfi::Row;
+use surestack_walk::{CodeAddress, Root, Why};
+
+/// Most instructions on the way to the returns.
+const TO_RETURN: usize = 2_000;
+/// Most instructions of one module's code without unwind information.
+const FROM_ENTRIES: usize = 200_000;
+/// How deep direct calls are followed from the known entries: crt code needs two.
+const ROUNDS: usize = 8;
+
+/// The code without unwind information that the known entries of one module reach.
+#[derive(Default)]
+pub struct Reached {
+    /// From functions, which are called.
+    called: Flow,
+    /// From the entry point, which nobody calls.
+    started: Flow,
+    /// Where functions begin.
+    begins: HashSet<u64>,
+}
+
+impl Reached {
+    /// Follows `entries`, and every direct call found on the way, through the code for which `uncovered` holds.
+    pub fn new(text: &Text<'_>, entries: &Entries, uncovered: &dyn Fn(u64) -> bool) -> Self {
+        let follow = |starts: Vec<u64>, begins: &HashSet<u64>| {
+            let limits = Limits { steps: FROM_ENTRIES, inside: uncovered, begins: &|at| begins.contains(&at) };
+            let starts = starts.into_iter().filter(|start| uncovered(*start));
+            Flow::follow(text, starts.map(|start| (start, State::at_entry())).collect(), &limits)
+        };
+        let mut begins: HashSet<u64> = entries.functions.iter().copied().collect();
+        let started = follow(entries.start.into_iter().collect(), &begins);
+        begins.extend(&started.calls);
+        // A function found late may be what lies behind a call that does not come back: follow all anew.
+        let mut called = Flow::default();
+        for _ in 0..ROUNDS {
+            let mut starts: Vec<u64> = begins.iter().copied().collect();
+            starts.sort_unstable();
+            called = follow(starts, &begins);
+            let known = begins.len();
+            begins.extend(&called.calls);
+            if begins.len() == known {
+                break;
+            }
+        }
+        Self { called, started, begins }
+    }
+
+    /// The row at `pc`, if an entry leads there.
+    fn row(&self, pc: CodeAddress) -> Option<Result<Row<'static>, Why>> {
+        let find = |flow: &'_ Flow| match pc {
+            CodeAddress::Exact(address) => flow.at(address).map(|visit| visit.state.clone()),
+            CodeAddress::Return(address) => flow.call_before(address).map(|visit| visit.state.clone()),
+        };
+        match (find(&self.started), find(&self.called)) {
+            // Code that is both called and the beginning of everything.
+            (Some(_), Some(_)) => Some(Err(Why::Undecided)),
+            (Some(_), None) => Some(Ok(row::outermost(pc, Root::EntryPoint))),
+            (None, Some(state)) => Some(row::from_entry(&state, pc).ok_or(Why::Undecided)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// The row for `pc` in code without unwind information.
+///
+/// # Errors
+/// [`Why::NoText`] where the code cannot be read, [`Why::Undecided`] where it does not say.
+pub fn row(text: &Text<'_>, pc: CodeAddress, reached: &Reached) -> Result<Row<'static>, Why> {
+    if let Some(row) = reached.row(pc) {
+        return row;
+    }
+    if text.instruction(pc.value()).is_none() {
+        return Err(Why::NoText);
+    }
+    if let CodeAddress::Exact(address) = pc
+        && let Some(state) = plt_entry(text, address)
+    {
+        return row::from_entry(&state, pc).ok_or(Why::Undecided);
+    }
+    to_return(text, pc, &|at| reached.begins.contains(&at)).ok_or(Why::Undecided)
+}
+
+/// The row for `pc` from the way to the function's returns.
+fn to_return(text: &Text<'_>, pc: CodeAddress, begins: &dyn Fn(u64) -> bool) -> Option<Row<'static>> {
+    let from = pc.value();
+    // Behind a call that did not come back lies another function, or nothing.
+    if !pc.is_exact() && (begins(from) || flow::padded(text, from)) {
+        return None;
+    }
+    let limits = Limits { steps: TO_RETURN, inside: &|_| true, begins };
+    let mut start = State::anywhere();
+    if !pc.is_exact() {
+        start.called();
+    }
+    let flow = Flow::follow(text, vec![(from, start)], &limits);
+    row::to_return(&flow, pc)
+}
+
+/// The row that the code from `entry` on gives for `pc`, for a function known to lie where `inside` holds.
+pub fn row_from(text: &Text<'_>, entry: u64, pc: CodeAddress, inside: &dyn Fn(u64) -> bool) -> Option<Row<'static>> {
+    let limits = Limits { steps: FROM_ENTRIES, inside, begins: &|_| false };
+    let flow = Flow::follow(text, vec![(entry, State::at_entry())], &limits);
+    let visit = match pc {
+        CodeAddress::Exact(address) => flow.at(address),
+        CodeAddress::Return(address) => flow.call_before(address),
+    };
+    row::from_entry(&visit?.state, pc)
+}

@@ -1,0 +1,231 @@
+//! What is known of registers and stack slots at one instruction.
+
+use iced_x86::Register as Name;
+
+/// What an address is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The canonical frame address of the function under analysis.
+    Cfa,
+    /// The value that a register, by its hardware number, had where the analysis began.
+    Register(u8),
+    /// A stack pointer that the instruction at this address made: alignment, alloca.
+    Made(u64),
+}
+
+/// What a register or a stack slot holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Anything.
+    Unknown,
+    /// A base plus this.
+    Sum(Base, i64),
+    /// The word that lay at a base plus this where the analysis began.
+    Word(Base, i64),
+}
+
+/// Hardware number of the stack pointer.
+pub const SP: u8 = 4;
+/// Hardware number of the frame pointer.
+pub const FP: u8 = 5;
+/// Hardware numbers of rbx, rbp and r12 to r15: what a function hands back unchanged.
+pub const CALLEE_SAVED: [u8; 6] = [3, 5, 12, 13, 14, 15];
+const WORD: i64 = 8;
+
+/// The hardware number of a general register of any width.
+pub fn number(name: Name) -> Option<u8> {
+    let full = name.full_register();
+    if full.is_gpr64() { u8::try_from(full.number()).ok() } else { None }
+}
+
+/// Registers and stack slots before one instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    registers: [Value; 16],
+    slots: Vec<Slot>,
+    /// The canonical frame address as a number, where it is known: alignment can then be computed.
+    cfa: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    base: Base,
+    offset: i64,
+    value: Value,
+}
+
+impl State {
+    /// A function has just been called.
+    pub fn at_entry() -> Self {
+        let mut state = Self::anywhere();
+        state.set(SP, Value::Sum(Base::Cfa, -WORD));
+        state
+    }
+
+    /// As [`State::at_entry`], with the stack pointer's value.
+    pub fn at_entry_with(sp: u64) -> Self {
+        Self { cfa: Some(sp.wrapping_add_signed(WORD)), ..Self::at_entry() }
+    }
+
+    /// Nothing is known but what the registers are called.
+    pub fn anywhere() -> Self {
+        let mut registers = [Value::Unknown; 16];
+        for (number, register) in (0..).zip(&mut registers) {
+            *register = Value::Sum(Base::Register(number), 0);
+        }
+        Self { registers, slots: Vec::new(), cfa: None }
+    }
+
+    /// What a register holds.
+    pub fn get(&self, register: u8) -> Value {
+        self.registers.get(usize::from(register)).copied().unwrap_or(Value::Unknown)
+    }
+
+    /// Sets what a register holds.
+    pub fn set(&mut self, register: u8, value: Value) {
+        if let Some(slot) = self.registers.get_mut(usize::from(register)) {
+            *slot = value;
+        }
+    }
+
+    /// The word at `base + offset`.
+    pub fn load(&self, base: Base, offset: i64) -> Value {
+        match self.slots.iter().find(|slot| slot.base == base && slot.offset == offset) {
+            Some(slot) => slot.value,
+            None => initial(base, offset),
+        }
+    }
+
+    /// Writes `size` bytes at `base + offset`; `value` is kept when they are one word.
+    pub fn store(&mut self, base: Base, offset: i64, size: usize, value: Value) {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        let end = offset.saturating_add(size);
+        for slot in &mut self.slots {
+            if slot.base == base && slot.offset < end && offset < slot.offset.saturating_add(WORD) {
+                slot.value = Value::Unknown;
+            }
+        }
+        // What overlaps a word that was never written spoils that word too.
+        let first = offset.div_euclid(WORD).saturating_mul(WORD);
+        let words =
+            if size == WORD { offset..offset.saturating_add(1) } else { first..end.min(first.saturating_add(64)) };
+        let kept = if size == WORD { value } else { Value::Unknown };
+        let mut at = words.start;
+        while at < words.end {
+            self.put(base, at, kept);
+            at = at.saturating_add(WORD);
+        }
+    }
+
+    fn put(&mut self, base: Base, offset: i64, value: Value) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.base == base && slot.offset == offset) {
+            slot.value = value;
+        } else if value != initial(base, offset) {
+            self.slots.push(Slot { base, offset, value });
+        }
+    }
+
+    /// Moves the stack pointer and forgets nothing: what lies below is dead only when something else may write there.
+    pub fn move_sp(&mut self, by: i64) {
+        if let Value::Sum(base, offset) = self.get(SP) {
+            self.set(SP, Value::Sum(base, offset.wrapping_add(by)));
+        }
+    }
+
+    /// Pushes one word.
+    pub fn push(&mut self, value: Value) {
+        self.move_sp(-WORD);
+        if let Value::Sum(base, offset) = self.get(SP) {
+            self.store(base, offset, 8, value);
+        }
+    }
+
+    /// Pops one word.
+    pub fn pop(&mut self) -> Value {
+        let Value::Sum(base, offset) = self.get(SP) else {
+            return Value::Unknown;
+        };
+        self.move_sp(WORD);
+        self.load(base, offset)
+    }
+
+    /// Clears bits of the stack pointer, or moves it by an amount nobody knows, at `address`.
+    pub fn make_sp(&mut self, address: u64, mask: Option<u64>) {
+        if let (Some(cfa), Some(mask), Value::Sum(Base::Cfa, offset)) = (self.cfa, mask, self.get(SP)) {
+            let aligned = cfa.wrapping_add_signed(offset) & mask;
+            self.set(SP, Value::Sum(Base::Cfa, aligned.wrapping_sub(cfa).cast_signed()));
+            return;
+        }
+        // The same instruction may have made another one before.
+        let old = Base::Made(address);
+        self.slots.retain(|slot| slot.base != old);
+        let forget = |value: &mut Value| {
+            if matches!(*value, Value::Sum(base, _) | Value::Word(base, _) if base == old) {
+                *value = Value::Unknown;
+            }
+        };
+        self.registers.iter_mut().for_each(forget);
+        self.slots.iter_mut().map(|slot| &mut slot.value).for_each(forget);
+        self.set(SP, Value::Sum(old, 0));
+    }
+
+    /// A call came back: it kept the registers it must keep, and wrote below the stack pointer.
+    pub fn called(&mut self) {
+        for register in (0..16).filter(|register| *register != SP && !CALLEE_SAVED.contains(register)) {
+            self.set(register, Value::Unknown);
+        }
+        if let Value::Sum(base, offset) = self.get(SP) {
+            for slot in self.slots.iter_mut().filter(|slot| slot.base == base && slot.offset < offset) {
+                slot.value = Value::Unknown;
+            }
+        }
+    }
+
+    /// Keeps what holds in both states. Returns whether anything was lost.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let mut lost = false;
+        for (mine, theirs) in self.registers.iter_mut().zip(&other.registers) {
+            if *mine != Value::Unknown && mine != theirs {
+                *mine = Value::Unknown;
+                lost = true;
+            }
+        }
+        for index in 0..self.slots.len() {
+            let Some(Slot { base, offset, value }) = self.slots.get(index).copied() else { break };
+            if value != Value::Unknown && other.load(base, offset) != value {
+                self.put(base, offset, Value::Unknown);
+                lost = true;
+            }
+        }
+        for slot in &other.slots {
+            let mine = self.load(slot.base, slot.offset);
+            if mine != Value::Unknown && mine != slot.value {
+                self.put(slot.base, slot.offset, Value::Unknown);
+                lost = true;
+            }
+        }
+        lost
+    }
+
+    /// The number that a register holds, where the canonical frame address is known.
+    pub fn number(&self, register: u8) -> Option<u64> {
+        match (self.get(register), self.cfa) {
+            (Value::Sum(Base::Cfa, offset), Some(cfa)) => Some(cfa.wrapping_add_signed(offset)),
+            _ => None,
+        }
+    }
+
+    /// Where the word `value` lies, counted from `base`.
+    pub fn slot_of(&self, base: Base, value: Value) -> Option<i64> {
+        self.slots.iter().find(|slot| slot.base == base && slot.value == value).map(|slot| slot.offset)
+    }
+}
+
+/// What a slot holds that was not written. A function's own frame holds nothing yet when it is called.
+fn initial(base: Base, offset: i64) -> Value {
+    match base {
+        Base::Cfa if offset < -WORD => Value::Unknown,
+        Base::Made(_) => Value::Unknown,
+        Base::Cfa | Base::Register(_) => Value::Word(base, offset),
+    }
+}

@@ -1,0 +1,135 @@
+//! Rows from unwind information, and from the instructions where there is none, remembered.
+
+use crate::analysis::entries::Entries;
+use crate::analysis::{Reached, Text, row};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use surestack_cfi::{CfaRule, DwarfRows, Lookup, Origin, Row, Rows, Rule};
+use surestack_walk::{CodeAddress, Error, Mapping, RowSource, Section, Target, Why, X86_64};
+
+/// Rows of a target whose code does not change. Equal frames cost one look-up in a hash table.
+#[derive(Default)]
+pub struct CachedRows {
+    rows: RefCell<HashMap<CodeAddress, Known, BuildHasherDefault<Multiply>>>,
+    /// What the entries of each module reach, by the module's start.
+    reached: RefCell<HashMap<u64, Reached, BuildHasherDefault<Multiply>>>,
+}
+
+/// What was found out about a pc.
+enum Known {
+    /// Its row, without the bytes that expressions point into: those belong to the module.
+    Row(Box<Row<'static>>),
+    Missing(Why),
+    Broken(Error),
+}
+
+impl CachedRows {
+    /// Rows of which none is known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets everything: what is mapped where has changed.
+    pub fn forget(&mut self) {
+        self.rows.get_mut().clear();
+        self.reached.get_mut().clear();
+    }
+
+    fn find(&self, target: &Target<'_>, pc: CodeAddress) -> Known {
+        let found = DwarfRows.row(target, pc);
+        match found {
+            Ok(Lookup::Row(row)) => Known::Row(Box::new(Row { expressions: &[], ..row })),
+            Ok(Lookup::Missing(why)) if target.arch.machine == X86_64.machine => match self.analysed(target, pc, why) {
+                Ok(row) => Known::Row(Box::new(row)),
+                Err(why) => Known::Missing(why),
+            },
+            Ok(Lookup::Missing(why)) => Known::Missing(why),
+            Err(error) => Known::Broken(error),
+        }
+    }
+
+    /// The row from the instructions, where unwind information is missing for the reason `why`.
+    fn analysed(&self, target: &Target<'_>, pc: CodeAddress, why: Why) -> Result<Row<'static>, Why> {
+        if matches!(target.modules.mapping(pc.lookup()), Mapping::Data | Mapping::Nothing) {
+            return Err(why);
+        }
+        if !pc.is_exact() && !follows_call(target, pc.value()) {
+            return Err(Why::NotAfterCall);
+        }
+        let text = Text::new(target.memory);
+        let Some(module) = target.modules.find(pc.lookup()) else {
+            return row(&text, pc, &Reached::default());
+        };
+        let mut reached = self.reached.borrow_mut();
+        let reached = reached.entry(module.start).or_insert_with(|| {
+            let entries = Entries::of_module(target.memory, module.start, module.bias);
+            let inside = module.start..module.end;
+            let uncovered = |at: u64| {
+                inside.contains(&at) && matches!(DwarfRows.row(target, CodeAddress::Exact(at)), Ok(Lookup::Missing(_)))
+            };
+            Reached::new(&text, &entries, &uncovered)
+        });
+        row(&text, pc, reached)
+    }
+}
+
+impl Rows for CachedRows {
+    fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
+        let mut rows = self.rows.borrow_mut();
+        match rows.entry(pc).or_insert_with(|| self.find(target, pc)) {
+            Known::Row(row) => {
+                let expressions = if has_expressions(row) { section(target, pc, row.origin) } else { &[] };
+                Ok(Lookup::Row(Row { expressions, ..**row }))
+            }
+            Known::Missing(why) => Ok(Lookup::Missing(*why)),
+            Known::Broken(error) => Err(*error),
+        }
+    }
+}
+
+fn follows_call(target: &Target<'_>, address: u64) -> bool {
+    let mut before = [0; 8];
+    let read = address.checked_sub(8).map(|start| target.memory.read(start, &mut before));
+    read.is_some_and(|read| read.is_ok()) && (target.arch.ends_with_call)(&before)
+}
+
+fn has_expressions(row: &Row<'_>) -> bool {
+    matches!(row.cfa, CfaRule::Expression(_))
+        || row.rules.iter().any(|(_, rule)| matches!(rule, Rule::Expression(_) | Rule::ValExpression(_)))
+}
+
+/// The bytes that the expressions of a row for `pc` point into.
+fn section<'t>(target: &'t Target<'_>, pc: CodeAddress, origin: Origin) -> &'t [u8] {
+    let Some(module) = target.modules.find(pc.lookup()) else { return &[] };
+    let section: Option<Section<'t>> = match origin {
+        Origin::Cfi(RowSource::EhFrame) => module.unwind.eh_frame,
+        Origin::Cfi(RowSource::DebugFrame) => module.unwind.debug_frame,
+        Origin::Cfi(RowSource::Table) | Origin::Analysed(_) => None,
+    };
+    section.map_or(&[], |section| section.bytes)
+}
+
+/// Hashes code addresses: one multiplication by an odd constant (2^64 divided by the golden ratio) for each word.
+///
+/// A target can make its own addresses collide, which costs it time and nobody else.
+#[derive(Default)]
+struct Multiply(u64);
+
+impl Hasher for Multiply {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_isize(&mut self, word: isize) {
+        self.write_u64(word.unsigned_abs().try_into().unwrap_or(0));
+    }
+}
