@@ -1,0 +1,57 @@
+//! Arrows between the modules of `src/` point down only; Rust itself would allow a cycle.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Floors from top to bottom; a module may name those below its own floor and those of its own subtree.
+const FLOORS: &[&[&str]] = &[
+    &["main"],
+    &["patch"],
+    &["consistency"],
+    &["crash", "analyze"],
+    &["report"],
+    &["snapshot"],
+    &["table", "symbol", "evidence", "analysis"],
+    &["image"],
+    &["error"],
+];
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// The modules named by `crate::` in a line, those of `use crate::{a::B, c}` included.
+fn named(line: &str) -> Vec<&str> {
+    let code = line.split("//").next().unwrap_or_default();
+    let paths = code.split("crate::").skip(1);
+    let each = paths.flat_map(|path| path.strip_prefix('{').map_or(vec![path], |list| list.split(',').collect()));
+    each.filter_map(|path| path.trim().split(|c: char| c != '_' && !c.is_alphanumeric()).next()).collect()
+}
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("src/ can be listed") {
+        let path = entry.expect("src/ can be listed").path();
+        if path.is_dir() { sources(&path, into) } else { into.push(path) }
+    }
+}
+
+#[test]
+fn no_module_names_one_above_it() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut upward = Vec::new();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "rs")) {
+        let own = file.strip_prefix(&src).expect("a file of src/").with_extension("");
+        let own = own.iter().next().and_then(|part| part.to_str()).unwrap_or_default();
+        let Some(own_floor) = floor(own) else { continue };
+        for (number, line) in fs::read_to_string(file).expect("a readable source").lines().enumerate() {
+            for name in named(line).into_iter().filter(|name| *name != own) {
+                if floor(name).is_some_and(|other| other < own_floor) {
+                    upward.push(format!("{}:{}: {own} names {name}", file.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(upward.is_empty(), "arrows pointing up:\n{}", upward.join("\n"));
+}

@@ -1,0 +1,128 @@
+//! A program without an allocator that walks and judges a stack with every unwinder that may run in a signal handler.
+//!
+//! That it links is the proof; that it exits with 0 shows that the code proven is the code that walks.
+#![no_std]
+#![no_main]
+
+#[cfg(feature = "cheat")]
+extern crate alloc;
+
+use core::hint::black_box;
+use core::panic::PanicInfo;
+use surestack_cfi::{Cfi, DwarfRows};
+use surestack_frame_pointer::{Entry, FramePointer};
+use surestack_reliable::Judge;
+use surestack_signal_frame::SignalFrame;
+use surestack_walk::{
+    Bytes, CodeAddress, Mapping, Module, Modules, NoEvidence, Register, Registry, Regs, Section, Stack, StackKind,
+    Stop, Target, UnwindSections, Unwinder, Walk, X86_64,
+};
+
+#[link(name = "c")]
+unsafe extern "C" {}
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The prebuilt `core` was compiled to unwind and names this; nothing here ever does.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// One function, 0x1000 to 0x1100, with its caller at the stack pointer.
+const EH_FRAME: [u8; 52] = [
+    0x14, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x03, 0x0c, 7, 8, 0x90, 1, 0, 0, // CIE, udata4
+    0x10, 0, 0, 0, 0x1c, 0, 0, 0, 0, 0x10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, // FDE
+    0, 0, 0, 0, 0, 0, 0, 0,
+];
+
+struct Code;
+
+impl Modules for Code {
+    fn find(&self, address: u64) -> Option<Module<'_>> {
+        let unwind = UnwindSections {
+            eh_frame: Some(Section { address: 0x9000, bytes: black_box(&EH_FRAME) }),
+            ..UnwindSections::default()
+        };
+        (address < 0x5000).then_some(Module { index: 0, start: 0, end: 0x5000, bias: 0, unwind })
+    }
+
+    fn mapping(&self, address: u64) -> Mapping {
+        if address < 0x5000 { Mapping::Code } else { Mapping::Data }
+    }
+}
+
+/// ```text
+///   0x6050  ucontext_t: interrupted at 0x4000
+///   0x6048  trampoline 0x3000        found by the frame record at 0x6040
+///   0x6040  0
+///   0x6008  (room)
+///   0x6000  return into 0x2000       found by call frame information
+/// ```
+const LOW: u64 = 0x6000;
+const PCS: [u64; 4] = [0x1010, 0x2000, 0x3000, 0x4000];
+
+fn walks() -> bool {
+    let mut stack = [0_u8; 0x400];
+    let mut put = |offset: u64, value: u64| {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(word) = stack.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<8>()) {
+            *word = value.to_le_bytes();
+        }
+    };
+    put(0x0, 0x2000);
+    put(0x48, 0x3000);
+    put(0x50 + 168, 0x4000);
+    put(0x50 + 160, 0x6300);
+    put(0x50 + 184, 0x33);
+    let memory = Both(
+        Bytes { address: LOW, bytes: black_box(&stack) },
+        Bytes { address: 0x3000, bytes: &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05] },
+    );
+    let stacks = [Stack { low: LOW, high: LOW + 0x400, kind: StackKind::Other }];
+    let target = Target {
+        arch: black_box(&X86_64),
+        memory: &memory,
+        modules: &Code,
+        stacks: &stacks,
+        registry: &Registry::default(),
+        evidence: &NoEvidence,
+        stop: Stop::default(),
+    };
+    let mut regs = Regs::new();
+    regs.set_pc(CodeAddress::Exact(0x1010));
+    regs.set(X86_64.sp, LOW);
+    regs.set(X86_64.fp, LOW + 0x40);
+
+    let unwinders: [&dyn Unwinder; 4] = [&SignalFrame, &Cfi(DwarfRows), &FramePointer, &Entry];
+    let mut walk = Walk::new(&target, &unwinders, black_box(regs), 16);
+    let mut judge = Judge::new();
+    let mut last = regs;
+    let mut expected = PCS.iter();
+    while let Some(frame) = walk.next() {
+        if expected.next() != Some(&frame.pc.value()) {
+            return false;
+        }
+        judge.see(&target, &frame);
+        last = *frame.regs;
+    }
+    black_box(judge.verdict(&target, walk.end(), &last));
+    expected.next().is_none() && last.get(Register::CS) == Some(0x33)
+}
+
+/// Two pieces of memory.
+struct Both<'a>(Bytes<'a>, Bytes<'a>);
+
+impl surestack_walk::Memory for Both<'_> {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), surestack_walk::Error> {
+        self.0.read(address, into).or_else(|_| self.1.read(address, into))
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn main() -> i32 {
+    #[cfg(feature = "cheat")]
+    black_box(alloc::boxed::Box::new(1));
+    i32::from(!walks())
+}
