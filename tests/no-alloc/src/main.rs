@@ -10,12 +10,12 @@ extern crate alloc;
 use core::hint::black_box;
 use core::panic::PanicInfo;
 use surestack_cfi::{Cfi, DwarfRows};
-use surestack_frame_pointer::{Entry, FramePointer};
+use surestack_frame_pointer::{Entry, FramePointer, Markers};
 use surestack_reliable::Judge;
 use surestack_signal_frame::SignalFrame;
 use surestack_walk::{
-    Bytes, CodeAddress, Mapping, Module, Modules, NoEvidence, Register, Registry, Regs, Section, Stack, StackKind,
-    Stop, Target, UnwindSections, Unwinder, Walk, X86_64,
+    Bytes, CodeAddress, Mapping, Marker, Module, Modules, NoEvidence, Register, Registry, Regs, Section, Sign, Stack,
+    StackKind, Stop, Target, UnwindSections, Unwinder, Walk, X86_64,
 };
 
 #[link(name = "c")]
@@ -60,6 +60,8 @@ impl Modules for Code {
 ///   0x6008  (room)
 ///   0x6000  return into 0x2000       found by call frame information
 /// ```
+const MARKERS: [Marker<'static>; 1] =
+    [Marker { id: 1, sign: Sign::Function { start: 0x4800 }, layout: &X86_64.entry_registers }];
 const LOW: u64 = 0x6000;
 const PCS: [u64; 4] = [0x1010, 0x2000, 0x3000, 0x4000];
 
@@ -81,12 +83,13 @@ fn walks() -> bool {
         Bytes { address: 0x3000, bytes: &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05] },
     );
     let stacks = [Stack { low: LOW, high: LOW + 0x400, kind: StackKind::Other }];
+    let registry = black_box(Registry { markers: &MARKERS, ..Registry::default() });
     let target = Target {
         arch: black_box(&X86_64),
         memory: &memory,
         modules: &Code,
         stacks: &stacks,
-        registry: &Registry::default(),
+        registry: &registry,
         evidence: &NoEvidence,
         stop: Stop::default(),
     };
@@ -95,7 +98,7 @@ fn walks() -> bool {
     regs.set(X86_64.sp, LOW);
     regs.set(X86_64.fp, LOW + 0x40);
 
-    let unwinders: [&dyn Unwinder; 4] = [&SignalFrame, &Cfi(DwarfRows), &FramePointer, &Entry];
+    let unwinders: [&dyn Unwinder; 5] = [&SignalFrame, &Cfi(DwarfRows), &Markers, &FramePointer, &Entry];
     let mut walk = Walk::new(&target, &unwinders, black_box(regs), 16);
     let mut judge = Judge::new();
     let mut last = regs;
