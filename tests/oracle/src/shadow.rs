@@ -300,8 +300,8 @@ impl Shadow {
         let resumed = transfer.resumes == Some(step.to) || world.follows_call(step.to);
         let planted = if resumed { None } else { world.planted_return(step.sp_after) };
         if let Some(address) = planted {
-            self.park(transfer.before);
             self.forget_parked(step.sp_after);
+            self.park(transfer.before);
             let root = Entry { slot: step.sp_after, address, place: Place::Stack };
             self.chain = vec![Segment::at(step.sp_after.saturating_add(SLACK), vec![root])];
         } else if !resumed && !transfer.certain {
@@ -343,7 +343,7 @@ impl Shadow {
             self.top().trim(after);
             return;
         }
-        if let Some(i) = self.parked.iter().position(|c| c.last().is_some_and(|s| s.holds(after))) {
+        if let Some(i) = self.parked_at(after) {
             self.switch_to(i, sp, after);
         } else if after <= base && after > sp {
             self.rise(sp, after);
@@ -425,9 +425,19 @@ impl Shadow {
         self.parked.push(context);
     }
 
-    /// Whatever was parked where a fresh stack now begins is gone.
+    /// The parked context that `sp` lies in; the smallest, for a stack may be an array on another stack.
+    fn parked_at(&self, sp: u64) -> Option<usize> {
+        let extents = self.parked.iter().enumerate().filter_map(|(i, context)| {
+            let stack = context.last().filter(|s| s.holds(sp))?;
+            Some((stack.base - stack.left, i))
+        });
+        extents.min().map(|(_, i)| i)
+    }
+
+    /// Whatever was parked on the stack that now begins afresh at `sp` is gone.
     fn forget_parked(&mut self, sp: u64) {
-        self.parked.retain(|c| !c.last().is_some_and(|s| s.holds(sp)));
+        let stale = |s: &Segment| s.holds(sp) && s.base - sp <= 8 * SLACK;
+        self.parked.retain(|context| !context.last().is_some_and(stale));
     }
 }
 
