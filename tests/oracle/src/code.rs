@@ -99,6 +99,10 @@ impl World for Code {
         matches!(read, Ok(8)) && decode::ends_with_call(&bytes, address)
     }
 
+    fn word(&self, address: u64) -> Option<u64> {
+        self.memory.word(address)
+    }
+
     fn planted_return(&self, slot: u64) -> Option<u64> {
         let address = self.memory.word(slot)?;
         (self.executable(address) && !self.follows_call(address)).then_some(address)

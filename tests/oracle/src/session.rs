@@ -165,9 +165,14 @@ impl Session {
         }
     }
 
-    /// Delivers `signal` to the current thread before its next instruction.
+    /// Delivers `signal` to the current thread before its next instruction, if the program has a handler for it.
     pub fn inject(&mut self, signal: i32) -> Result<()> {
-        self.thread()?.deliver = signal;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.current)).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        if caught >> (signal - 1) & 1 == 1 {
+            self.thread()?.deliver = signal;
+        }
         Ok(())
     }
 

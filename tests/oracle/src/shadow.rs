@@ -38,6 +38,8 @@ pub trait World {
     fn same_mapping(&self, a: u64, b: u64) -> bool;
     /// Whether the bytes before `address` are a call instruction.
     fn follows_call(&self, address: u64) -> bool;
+    /// The word at `address`.
+    fn word(&self, address: u64) -> Option<u64>;
     /// The return address at `slot`, if it points into code but not behind a call.
     fn planted_return(&self, slot: u64) -> Option<u64>;
 }
@@ -201,6 +203,8 @@ impl Shadow {
                     && last.slot == step.sp
                     && last.place == Place::Stack
                 {
+                    // libgcc installs a landing pad by `pop %rcx; jmp *%rcx`: the slot was rewritten before.
+                    last.address = world.word(step.sp).unwrap_or(last.address);
                     last.place = Place::Register;
                 }
                 self.moved(step, world);

@@ -154,7 +154,7 @@ pub const TARGETS: &[Target] = &[
         ..ours("signals-injected", "signals.c", &["-O2"])
     },
     Target { short: at_most(20, 400 * K), full: at_most(5, M), ..ours("jumps", "jumps.c", &["-O2"]) },
-    Target { short: at_most(20, 300 * K), full: at_most(5, M), ..ours("throws", "throws.cc", &["-O2"]) },
+    Target { begin: Begin::Entry, short: at_most(20, 300 * K), full: at_most(5, M), ..ours("throws", "throws.cc", &["-O2"]) },
     Target { short: at_most(20, 400 * K), full: at_most(5, M), ..ours("threads", "threads.c", &["-O2"]) },
     Target { short: at_most(20, 300 * K), full: at_most(5, M), ..ours("panics", "panics.rs", &[]) },
 ];
