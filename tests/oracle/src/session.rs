@@ -78,7 +78,7 @@ pub struct Counts {
     pub threads: u64,
     /// Programs that replaced this one by exec.
     pub execs: u64,
-    /// Return addresses that had changed in their slot when asked for.
+    /// Return addresses that had been written over in their slot when asked for.
     pub rewritten: u64,
 }
 
@@ -185,12 +185,12 @@ impl Session {
         let found = memory.words(&slots).unwrap_or_default();
         let mut pcs = vec![thread.registers.rip];
         for (i, entry) in entries.iter().enumerate() {
-            let value = match (entry.place, found.get(i)) {
-                (Place::Stack | Place::SignalFrame, Some(&value)) => value,
-                _ => entry.address,
-            };
-            self.counts.rewritten += u64::from(value != entry.address);
-            pcs.push(value);
+            let now = found.get(i).copied().unwrap_or(entry.address);
+            match entry.place {
+                Place::SignalFrame => pcs.push(now),
+                Place::Stack | Place::Register => pcs.push(entry.address),
+            }
+            self.counts.rewritten += u64::from(entry.place == Place::Stack && now != entry.address);
         }
         Ok(Truth { pcs, certainty: thread.shadow.certainty() })
     }

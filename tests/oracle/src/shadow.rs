@@ -13,9 +13,12 @@
 //! * **Death of a frame.** An entry dies when rsp rises above its slot, by whatever instruction (`add`, `leave`,
 //!   longjmp's `mov`). Until that instruction the old frames are the truth, also while `longjmp` already has the
 //!   target in its registers and while `_Unwind_RaiseException` looks for handlers and installs the context.
-//! * **The value** of an entry is what its slot holds when somebody asks, since that is where `ret` will go: after
-//!   `_Unwind_*` has stored the landing pad in the slot, the landing pad is the truth.
-//! * **A return address popped into a register** (vfork) stays in the chain until control reaches it.
+//! * **The value** of an entry is what the call put in its slot. libgcc's install-context writes over slots of frames that
+//!   are never returned through, so what a slot holds later proves nothing; it is only counted. The pc that a signal
+//!   interrupted is read from the saved registers when somebody asks: handlers may change it, and `rt_sigreturn` goes
+//!   where it says.
+//! * **A return address popped into a register** (vfork; libgcc's jump to a landing pad) stays in the chain, with
+//!   the value that was popped, until control reaches it.
 //! * **Transfers.** From the instruction that loads rsp (longjmp, setcontext, swapcontext) to the jump or return that
 //!   completes the transfer, the truth is the pc, then the chain as it is right after that jump. It is known only then,
 //!   so such a stop is judged late.
