@@ -196,7 +196,9 @@ impl Shadow {
             }
             Effect::Return => self.returned(step, world),
             Effect::IndirectJump => {
-                self.reached(step.to);
+                if self.reached(step.to) {
+                    return self.transfer.take().map(|_| Landing::Arrived);
+                }
                 // A switch table behind an alloca looks like a jump to another stack in the same mapping: it is not one.
                 self.transfer.take_if(|t| !t.certain);
                 self.landed(step, world)
@@ -289,16 +291,17 @@ impl Shadow {
             entries.truncate(i);
             return self.transfer.take().map(|_| Landing::Arrived);
         }
-        self.reached(step.to);
+        if self.reached(step.to) {
+            return self.transfer.take().map(|_| Landing::Arrived);
+        }
         self.landed(step, world)
     }
 
-    /// A return address held in a register is used up when control reaches it.
-    fn reached(&mut self, to: u64) {
+    /// A return address held in a register is used up when control reaches it; says whether it did.
+    fn reached(&mut self, to: u64) -> bool {
         let entries = &mut self.top().entries;
-        if entries.last().is_some_and(|e| e.place == Place::Register && e.address == to) {
-            entries.pop();
-        }
+        let held = entries.pop_if(|e| e.place == Place::Register && e.address == to);
+        held.is_some()
     }
 
     /// Control jumped to `step.to`: the end of a transfer, if one was on the way.
