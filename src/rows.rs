@@ -1,4 +1,4 @@
-//! Rows from unwind information, and from the instructions where there is none, remembered.
+//! Rows remembered, and rows from the instructions where there is no unwind information.
 
 use crate::analysis::entries::Entries;
 use crate::analysis::{Reached, Text, row};
@@ -8,12 +8,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 use surestack_cfi::{CfaRule, DwarfRows, Lookup, Origin, Row, Rows, Rule};
 use surestack_walk::{CodeAddress, Error, Mapping, RowSource, Section, Target, Why, X86_64};
 
-/// Rows of a target whose code does not change. Equal frames cost one look-up in a hash table.
+/// Rows of a target whose code does not change, each found once. Equal frames cost one look-up in a hash table.
 #[derive(Default)]
-pub struct CachedRows {
-    rows: RefCell<HashMap<CodeAddress, Known, BuildHasherDefault<Multiply>>>,
-    /// What the entries of each module reach, by the module's start.
-    reached: RefCell<HashMap<u64, Reached, BuildHasherDefault<Multiply>>>,
+pub struct CachedRows<R> {
+    source: R,
+    known: RefCell<HashMap<CodeAddress, Known, BuildHasherDefault<Multiply>>>,
 }
 
 /// What was found out about a pc.
@@ -24,35 +23,48 @@ enum Known {
     Broken(Error),
 }
 
-impl CachedRows {
-    /// Rows of which none is known yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Forgets everything: what is mapped where has changed.
-    pub fn forget(&mut self) {
-        self.rows.get_mut().clear();
-        self.reached.get_mut().clear();
-    }
-
-    fn find(&self, target: &Target<'_>, pc: CodeAddress) -> Known {
-        let found = DwarfRows.row(target, pc);
-        match found {
+impl<R: Rows> Rows for CachedRows<R> {
+    fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
+        let mut known = self.known.borrow_mut();
+        let known = known.entry(pc).or_insert_with(|| match self.source.row(target, pc) {
             Ok(Lookup::Row(row)) => Known::Row(Box::new(Row { expressions: &[], ..row })),
-            Ok(Lookup::Missing(why)) if target.arch.machine == X86_64.machine => match self.analysed(target, pc, why) {
-                Ok(row) => Known::Row(Box::new(row)),
-                Err(why) => Known::Missing(why),
-            },
             Ok(Lookup::Missing(why)) => Known::Missing(why),
             Err(error) => Known::Broken(error),
+        });
+        match known {
+            Known::Row(row) => {
+                let expressions = if has_expressions(row) { section(target, pc, row.origin) } else { &[] };
+                Ok(Lookup::Row(Row { expressions, ..**row }))
+            }
+            Known::Missing(why) => Ok(Lookup::Missing(*why)),
+            Known::Broken(error) => Err(*error),
         }
     }
+}
 
-    /// The row from the instructions, where unwind information is missing for the reason `why`.
-    fn analysed(&self, target: &Target<'_>, pc: CodeAddress, why: Why) -> Result<Row<'static>, Why> {
+/// Rows from the instructions of x86_64 code that has no unwind information.
+#[derive(Default)]
+pub struct AnalysedRows {
+    /// What the entries of each module reach, by the module's start.
+    reached: RefCell<HashMap<u64, Reached, BuildHasherDefault<Multiply>>>,
+}
+
+impl Rows for AnalysedRows {
+    fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
+        Ok(match self.analysed(target, pc) {
+            Ok(row) => Lookup::Row(row),
+            Err(why) => Lookup::Missing(why),
+        })
+    }
+}
+
+impl AnalysedRows {
+    fn analysed(&self, target: &Target<'_>, pc: CodeAddress) -> Result<Row<'static>, Why> {
+        if target.arch.machine != X86_64.machine {
+            return Err(Why::Undecided);
+        }
         if matches!(target.modules.mapping(pc.lookup()), Mapping::Data | Mapping::Nothing) {
-            return Err(why);
+            return Err(Why::NoText);
         }
         if !pc.is_exact() && !follows_call(target, pc.value()) {
             return Err(Why::NotAfterCall);
@@ -71,20 +83,6 @@ impl CachedRows {
             Reached::new(&text, &entries, &uncovered)
         });
         row(&text, pc, reached)
-    }
-}
-
-impl Rows for CachedRows {
-    fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
-        let mut rows = self.rows.borrow_mut();
-        match rows.entry(pc).or_insert_with(|| self.find(target, pc)) {
-            Known::Row(row) => {
-                let expressions = if has_expressions(row) { section(target, pc, row.origin) } else { &[] };
-                Ok(Lookup::Row(Row { expressions, ..**row }))
-            }
-            Known::Missing(why) => Ok(Lookup::Missing(*why)),
-            Known::Broken(error) => Err(*error),
-        }
     }
 }
 

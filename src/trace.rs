@@ -1,15 +1,15 @@
 //! One thread walked with everything we have, and judged.
 //!
 //! ```text
-//!   SignalFrame ─► Cfi<rows: DWARF, else analysed> ─► Entry ─► FramePointer
+//!   SignalFrame ─► Cfi<DwarfRows> ─► Markers ─► Cfi<AnalysedRows> ─► Entry ─► FramePointer
 //! ```
 
 use crate::evidence::FileEvidence;
-use crate::rows::CachedRows;
+use crate::rows::{AnalysedRows, CachedRows};
 use crate::snapshot::Snapshot;
-use surestack_cfi::Cfi;
+use surestack_cfi::{Cfi, DwarfRows};
 use surestack_framehop::Framehop;
-use surestack_frame_pointer::{Entry, FramePointer};
+use surestack_frame_pointer::{Entry, FramePointer, Markers};
 use surestack_reliable::{Doubted, Judge, Verdict};
 use surestack_signal_frame::SignalFrame;
 use surestack_walk::{
@@ -34,7 +34,8 @@ pub enum Method {
 pub struct Tracer<'s> {
     snapshot: &'s Snapshot,
     registry: Registry<'s>,
-    rows: Cfi<CachedRows>,
+    dwarf: Cfi<CachedRows<DwarfRows>>,
+    analysed: Cfi<CachedRows<AnalysedRows>>,
     evidence: FileEvidence<'s>,
     framehop: Framehop,
     method: Method,
@@ -67,7 +68,8 @@ impl<'s> Tracer<'s> {
         Self {
             snapshot,
             registry: Registry::default(),
-            rows: Cfi(CachedRows::new()),
+            dwarf: Cfi(CachedRows::default()),
+            analysed: Cfi(CachedRows::default()),
             evidence: FileEvidence::new(snapshot),
             framehop: Framehop::default(),
             method: Method::Best,
@@ -130,12 +132,13 @@ impl<'s> Tracer<'s> {
 
     fn unwinders(&self) -> Vec<(&'static str, &dyn Unwinder)> {
         let signal: (_, &dyn Unwinder) = ("signal frame", &SignalFrame);
+        let dwarf: (_, &dyn Unwinder) = ("cfi", &self.dwarf);
+        let markers: (_, &dyn Unwinder) = ("marker", &Markers);
+        let [entry, fp]: [(_, &dyn Unwinder); 2] = [("entry", &Entry), ("frame pointer", &FramePointer)];
         match self.method {
-            Method::Best => {
-                vec![signal, ("cfi", &self.rows), ("entry", &Entry), ("frame pointer", &FramePointer)]
-            }
-            Method::Cfi => vec![signal, ("cfi", &self.rows)],
-            Method::FramePointer => vec![signal, ("entry", &Entry), ("frame pointer", &FramePointer)],
+            Method::Best => vec![signal, dwarf, markers, ("analysis", &self.analysed), entry, fp],
+            Method::Cfi => vec![signal, dwarf, markers],
+            Method::FramePointer => vec![signal, markers, entry, fp],
             Method::Framehop => vec![("framehop", &self.framehop)],
         }
     }

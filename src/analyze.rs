@@ -1,0 +1,288 @@
+//! Snapshot → report.
+
+use crate::error::Error;
+use crate::fold::{Fold, Folded};
+use crate::image::find::Find;
+use crate::report::{
+    Entry, FrameReport, Head, ModuleOffset, ModuleReport, Printer, Tail, ThreadName, ThreadReport,
+};
+use crate::snapshot::{SignalInfo, Snapshot, Thread, core_file};
+use crate::symbol::Symbols;
+use crate::trace::{DEFAULT_BUDGET, Judged, Method, Tracer};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use surestack_signal_frame::SavedContext;
+use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Regs, SignalSign};
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where files are looked for.
+    pub find: Find,
+    /// Which unwinders are asked.
+    pub method: Method,
+    /// Which threads are reported.
+    pub threads: Threads,
+    /// Most frames of one thread.
+    pub budget: usize,
+    /// Whether every frame keeps its registers, or only those of interrupted code.
+    pub registers: Registers,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            find: Find::default(),
+            method: Method::default(),
+            threads: Threads::default(),
+            budget: DEFAULT_BUDGET,
+            registers: Registers::default(),
+        }
+    }
+}
+
+/// Which threads are reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Threads {
+    /// All of them.
+    #[default]
+    All,
+    /// The one that took the fatal signal.
+    Crashed,
+    /// The one with this id.
+    One(u32),
+}
+
+/// Which frames keep their registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Registers {
+    /// Those of interrupted code.
+    #[default]
+    Interrupted,
+    /// All.
+    Every,
+}
+
+/// Whether a report is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was missing from what it was made of.
+    Whole,
+    /// Something was; the report says what.
+    Partial,
+}
+
+/// Reports on the core file at `path`.
+///
+/// # Errors
+/// When the file is not a core that can be read, when the thread asked for is not in it, or when the printer fails.
+pub fn core(path: &Path, options: &Options, printer: &mut dyn Printer) -> Result<Outcome, Error> {
+    let snapshot = core_file::open(path, &options.find)?;
+    snapshot_of(&snapshot, path, options, printer)
+}
+
+/// Reports on a snapshot that was read from `source`.
+///
+/// # Errors
+/// When the thread asked for is not in it, or when the printer fails.
+pub fn snapshot_of(
+    snapshot: &Snapshot,
+    source: &Path,
+    options: &Options,
+    printer: &mut dyn Printer,
+) -> Result<Outcome, Error> {
+    let tracer = Tracer::new(snapshot).method(options.method).budget(options.budget);
+    let analysis = Analysis { snapshot, tracer, symbols: Symbols::new(snapshot), paths: paths(snapshot), options };
+    printer.head(&analysis.head(source))?;
+    let mut groups = Groups::default();
+    for thread in analysis.chosen()? {
+        let walked = analysis.walk(thread);
+        if analysis.crashed(thread) {
+            printer.thread(&analysis.report(thread, walked))?;
+        } else {
+            groups.add(thread, walked);
+        }
+    }
+    for (threads, walked) in groups.list {
+        let Some(first) = threads.first() else { continue };
+        let mut report = analysis.report(first, walked);
+        report.threads = threads.iter().map(|thread| name(thread)).collect();
+        printer.thread(&report)?;
+    }
+    let tail = analysis.tail();
+    printer.tail(&tail)?;
+    Ok(if tail.is_partial() { Outcome::Partial } else { Outcome::Whole })
+}
+
+/// Everything one analysis stands on.
+struct Analysis<'s> {
+    snapshot: &'s Snapshot,
+    tracer: Tracer<'s>,
+    symbols: Symbols<'s>,
+    paths: Vec<Arc<PathBuf>>,
+    options: &'s Options,
+}
+
+/// A thread's frames before they are named.
+struct Walked {
+    frames: Vec<Folded<BareFrame>>,
+    judged: Judged,
+}
+
+/// A frame as the walk lent it, without its name.
+#[derive(Clone, Debug)]
+struct BareFrame {
+    number: usize,
+    pc: CodeAddress,
+    link: Link,
+    found_by: FoundBy,
+    sp: Option<u64>,
+    callee_cfa: Option<u64>,
+    regs: Option<Box<Regs>>,
+}
+
+impl Analysis<'_> {
+    /// The threads that were asked for, the crashed one first.
+    fn chosen(&self) -> Result<Vec<&Thread>, Error> {
+        let threads = &self.snapshot.threads;
+        match self.options.threads {
+            Threads::All => Ok(threads.iter().collect()),
+            Threads::Crashed => Ok(threads.iter().take(1).collect()),
+            Threads::One(id) => match threads.iter().find(|thread| thread.id == id) {
+                Some(thread) => Ok(vec![thread]),
+                None => Err(Error::NoThread { id, known: threads.iter().map(|thread| thread.id).collect() }),
+            },
+        }
+    }
+
+    fn crashed(&self, thread: &Thread) -> bool {
+        self.snapshot.threads.first().is_some_and(|first| first.id == thread.id)
+    }
+
+    fn walk(&self, thread: &Thread) -> Walked {
+        let mut fold = Fold::default();
+        let judged = self.tracer.walk(&thread.regs, thread.stop, |frame| {
+            fold.push((frame.pc.value(), look_of(frame)), self.bare(frame));
+        });
+        Walked { frames: fold.finish(), judged }
+    }
+
+    fn bare(&self, frame: &Frame<'_>) -> BareFrame {
+        let keep = frame.link != Link::Call || self.options.registers == Registers::Every;
+        BareFrame {
+            number: frame.index,
+            pc: frame.pc,
+            link: frame.link,
+            found_by: frame.found_by,
+            sp: frame.regs.get(self.snapshot.arch.sp),
+            callee_cfa: frame.callee_cfa,
+            regs: keep.then(|| Box::new(*frame.regs)),
+        }
+    }
+
+    fn report(&self, thread: &Thread, walked: Walked) -> ThreadReport {
+        let Walked { frames, judged } = walked;
+        let entry = |folded| match folded {
+            Folded::One(frame) => Entry::Frame(self.named(frame)),
+            Folded::Repeat { length, times } => Entry::Repeat { length, times },
+        };
+        ThreadReport {
+            threads: vec![name(thread)],
+            crashed: self.crashed(thread),
+            regs: thread.regs,
+            frames: frames.into_iter().map(entry).collect(),
+            depth: judged.depth,
+            end: judged.end,
+            refusals: judged.refusals,
+            verdict: judged.verdict,
+            doubts: judged.doubts,
+            believed: judged.believed,
+        }
+    }
+
+    fn named(&self, frame: BareFrame) -> FrameReport {
+        let BareFrame { number, pc, link, found_by, sp, callee_cfa, regs } = frame;
+        let module = self.snapshot.space.module(pc.lookup()).and_then(|(index, module)| {
+            let offset = pc.value().wrapping_sub(module.bias);
+            Some(ModuleOffset { index, path: Arc::clone(self.paths.get(index)?), offset })
+        });
+        let signal = self.delivered(found_by, callee_cfa);
+        FrameReport { number, pc, link, found_by, sp, callee_cfa, module, symbol: self.symbols.symbol(pc), regs, signal }
+    }
+
+    /// The signal whose frame was crossed to get here.
+    fn delivered(&self, found_by: FoundBy, callee_cfa: Option<u64>) -> Option<SignalInfo> {
+        if found_by != FoundBy::SignalFrame(SignalSign::Bytes) {
+            return None;
+        }
+        let (arch, memory) = (self.snapshot.arch, &*self.snapshot.memory);
+        let signal = SavedContext::of_ucontext(arch, callee_cfa?).ok()?.signal(arch, memory).ok()?;
+        Some(SignalInfo::from_words(signal.number, signal.code, signal.detail))
+    }
+
+    fn head(&self, source: &Path) -> Head {
+        let crashed = self.snapshot.threads.first();
+        Head {
+            source: source.to_path_buf(),
+            arch: self.snapshot.arch,
+            process: self.snapshot.process.clone(),
+            threads: self.snapshot.threads.len(),
+            signal: crashed.and_then(|thread| thread.signal),
+            what: String::new(),
+        }
+    }
+
+    fn tail(&self) -> Tail {
+        let module = |module: &crate::snapshot::LoadedModule| ModuleReport {
+            start: module.start,
+            end: module.end,
+            bias: module.bias,
+            path: module.path.clone(),
+            build_id: module.build_id.clone(),
+            identity: module.identity.clone(),
+            debug: module.debug.is_some(),
+        };
+        let modules = self.snapshot.space.modules.iter().map(module).collect();
+        Tail { modules, gaps: self.snapshot.gaps.clone() }
+    }
+}
+
+/// Threads with the same trace, in the order in which the first of each was seen.
+#[derive(Default)]
+struct Groups<'s> {
+    list: Vec<(Vec<&'s Thread>, Walked)>,
+    by_look: HashMap<Vec<(u64, u64)>, usize>,
+}
+
+impl<'s> Groups<'s> {
+    fn add(&mut self, thread: &'s Thread, walked: Walked) {
+        let look = walked.frames.iter().map(|folded| match folded {
+            Folded::One(frame) => (frame.pc.value(), 0),
+            &Folded::Repeat { length, times } => (as_word(length), as_word(times)),
+        });
+        let next = self.list.len();
+        let group = *self.by_look.entry(look.collect()).or_insert(next);
+        match self.list.get_mut(group) {
+            Some((threads, first)) if first.judged.verdict == walked.judged.verdict => threads.push(thread),
+            _ => self.list.push((vec![thread], walked)),
+        }
+    }
+}
+
+fn as_word(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// What tells two frames with the same pc apart in a report.
+fn look_of(frame: &Frame<'_>) -> u64 {
+    u64::from(frame.link == Link::Call) << 1 | u64::from(frame.pc.is_exact())
+}
+
+fn name(thread: &Thread) -> ThreadName {
+    ThreadName { id: thread.id, name: thread.name.clone() }
+}
+
+fn paths(snapshot: &Snapshot) -> Vec<Arc<PathBuf>> {
+    snapshot.space.modules.iter().map(|module| Arc::new(module.path.clone())).collect()
+}
