@@ -1,6 +1,7 @@
 //! To be written.
 
 pub mod analysis;
+pub mod error;
 mod fold;
 pub mod image;
 pub mod report;

@@ -1,0 +1,59 @@
+//! Why a target or a file cannot be read at all. What can be read in part is a snapshot with gaps, not an error.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why something cannot be read, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system refused to open or read a file.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file is no core file of a kind that can be read.
+    #[error("{} is not a core file: {why}; give the file the kernel wrote for the crash (`coredumpctl dump` extracts it)", path.display())]
+    NotCore {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead, or what is missing.
+        why: String,
+    },
+    /// The bytes are no ELF file of a kind that can be read.
+    #[error("{what} is not a usable ELF file: {why}")]
+    NotElf {
+        /// The file, or where in the target's memory the bytes were.
+        what: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A compressed file that does not decompress.
+    #[error("{} does not decompress: {why}; is the file complete?", path.display())]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// What the decompressor says.
+        why: String,
+    },
+    /// A process that cannot be looked at.
+    #[error("process {pid}: {what}: {source}; reading a process needs its owner's rights and ptrace permission")]
+    Process {
+        /// Its id.
+        pid: u32,
+        /// What was being done.
+        what: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the input is not a core file at all, rather than a core file that could not be read.
+    pub fn is_not_a_core(&self) -> bool {
+        matches!(self, Self::NotCore { .. } | Self::Compressed { .. })
+    }
+}
