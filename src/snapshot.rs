@@ -2,6 +2,10 @@
 //!
 //! Whatever it was read from, a snapshot is this one struct: readers fill it in, consumers only look at it.
 
+pub mod core_file;
+mod placement;
+mod registers;
+
 use crate::image::{BuildId, Image};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +25,8 @@ pub struct Snapshot {
     pub memory: Box<dyn Memory>,
     /// What is missing from it, for the report; empty when it is whole.
     pub gaps: Vec<Gap>,
+    /// Bits of a code address that hold a signature, as the target says, beside the architecture's own.
+    pub signed_bits: u64,
 }
 
 /// Facts about the process as a whole.
@@ -41,6 +47,14 @@ impl Process {
     pub fn aux(&self, tag: u64) -> Option<u64> {
         self.auxv.iter().find(|(found, _)| *found == tag).map(|&(_, value)| value)
     }
+}
+
+/// The auxiliary vector in these bytes, up to its `AT_NULL`.
+fn auxv(bytes: &[u8]) -> Vec<(u64, u64)> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let (pairs, _) = words.as_chunks::<2>();
+    let pair = |&[tag, value]: &[[u8; 8]; 2]| (u64::from_le_bytes(tag), u64::from_le_bytes(value));
+    pairs.iter().map(pair).take_while(|&(tag, _)| tag != 0).collect()
 }
 
 /// One thread.
@@ -155,9 +169,9 @@ pub enum Identity {
     },
     /// The image was made from the target's memory.
     Memory,
-    /// A file was found and nothing in the target tells whether it is the right one. Never used for names.
+    /// A file was found and nothing in the target tells whether it is the right one. It is not used.
     Unchecked,
-    /// The file found is another one.
+    /// The file found is another one and not used; an image there is was made from the target's memory.
     Replaced {
         /// Build ID in the target's memory.
         wanted: Option<BuildId>,

@@ -1,0 +1,107 @@
+//! Linux core files, x86_64 and aarch64, read on any host; plain or compressed with zstd.
+//!
+//! What the core does not hold is read from the files on disk only where those are proven to be what was mapped, and
+//! only for segments that nobody can have written to. A core that is cut short or was filtered is read as far as it
+//! goes, and says so in [`Snapshot::gaps`].
+
+mod link_map;
+mod memory;
+mod modules;
+mod notes;
+mod zst;
+
+use super::{AddressSpace, Gap, Mapped, Snapshot};
+use crate::error::Error;
+use crate::image::Find;
+use crate::image::elf::{Headers, Segment, range};
+use memory::CoreMemory;
+use notes::{MappedFile, Notes};
+use object::elf::{ET_CORE, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE};
+use std::path::Path;
+use surestack_walk::Arch;
+
+/// Reads a core file.
+///
+/// # Errors
+/// [`Error::NotCore`] when it is none, or of a machine that is not known; [`Error::Read`] when it cannot be opened;
+/// [`Error::Compressed`] when it is compressed and does not decompress.
+pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
+    let (bytes, cut) = zst::map(path)?;
+    let not_core = |why: &str| Error::NotCore { path: path.to_owned(), why: why.to_owned() };
+    let headers = Headers::parse(&bytes).map_err(not_core)?;
+    if headers.kind != ET_CORE {
+        return Err(not_core("it is an ELF file of another kind, a program or library"));
+    }
+    let arch = Arch::of_machine(headers.machine)
+        .ok_or_else(|| not_core(&format!("it is of a machine that is not supported (e_machine {})", headers.machine)))?;
+
+    let mut gaps: Vec<Gap> = cut.map(|what| Gap::Damaged { what }).into_iter().collect();
+    gaps.extend(truncation(&headers, bytes.len()));
+    let mut notes = Notes::new(arch);
+    for segment in headers.segments.iter().filter(|segment| segment.kind == PT_NOTE) {
+        let whole = range(segment.offset, segment.file_size).unwrap_or(0..0);
+        notes.read(bytes.get(whole.start..whole.end.min(bytes.len())).unwrap_or_default(), segment.align);
+    }
+    let notes = notes.finish(&mut gaps);
+
+    let loads: Vec<Segment> = headers.segments.iter().filter(|segment| segment.kind == PT_LOAD).copied().collect();
+    let (mappings, whole) = mappings(&loads, &notes.files);
+    let mut space =
+        AddressSpace { mappings, modules: vec![], complete: whole && headers.announced == headers.segments.len() };
+    let mut memory = CoreMemory::new(bytes, &loads);
+    space.mappings.iter().filter(|mapped| mapped.executable.is_none()).for_each(|mapped| memory.also_absent(mapped));
+    modules::load(arch, &notes, find, &mut space, &mut memory);
+    memory.report_gaps(&space, notes.process.aux(notes::AT_SYSINFO_EHDR), &mut gaps);
+
+    let (process, threads, signed_bits) = (notes.process, notes.threads, notes.signed_bits);
+    Ok(Snapshot { arch, process, threads, space, memory: Box::new(memory), gaps, signed_bits })
+}
+
+/// What of the file is missing, by its own headers.
+fn truncation(headers: &Headers, found: usize) -> Option<Gap> {
+    let found = u64::try_from(found).ok()?;
+    let end = |segment: &Segment| segment.offset.saturating_add(segment.file_size);
+    let expected = headers.segments.iter().filter(|segment| segment.file_size > 0).map(end).max().unwrap_or(0);
+    let missing_headers = headers.announced.saturating_sub(headers.segments.len());
+    if missing_headers > 0 {
+        return Some(Gap::Damaged { what: format!("{missing_headers} of its program headers are missing") });
+    }
+    (expected > found).then_some(Gap::Truncated { expected, found })
+}
+
+/// The mappings, and whether they are all there were: a core by gdb's `gcore` leaves out what it does not dump.
+fn mappings(loads: &[Segment], files: &[MappedFile]) -> (Vec<Mapped>, bool) {
+    let flag = |load: &Segment, bit: u32| Some(load.flags & bit != 0);
+    let mut mappings: Vec<Mapped> = vec![];
+    let mut sorted: Vec<&Segment> = loads.iter().filter(|load| load.memory_size > 0).collect();
+    sorted.sort_by_key(|load| load.address);
+    for load in sorted {
+        let start = load.address.max(mappings.last().map_or(0, |last| last.end));
+        let end = load.address.saturating_add(load.memory_size);
+        if start >= end {
+            continue;
+        }
+        let file = MappedFile::covering(files, start);
+        let file = file.map(|file| (file.path.clone(), file.offset.saturating_add(start.saturating_sub(file.start))));
+        mappings.push(Mapped { start, end, executable: flag(load, PF_X), writable: flag(load, PF_W), file });
+    }
+    let listed = |file: &&MappedFile| {
+        let after = mappings.partition_point(|mapped| mapped.start <= file.start);
+        after.checked_sub(1).and_then(|at| mappings.get(at)).is_some_and(|mapped| file.start < mapped.end)
+    };
+    let unlisted: Vec<Mapped> = files.iter().filter(|file| !listed(file)).map(MappedFile::mapped).collect();
+    let whole = unlisted.is_empty() && !mappings.is_empty();
+    for extra in unlisted {
+        let at = mappings.partition_point(|mapped| mapped.start < extra.start);
+        let next = mappings.get(at).map_or(u64::MAX, |next| next.start);
+        if extra.start < extra.end.min(next) {
+            mappings.insert(at, Mapped { end: extra.end.min(next), ..extra });
+        }
+    }
+    (mappings, whole)
+}
+
+/// Whether a mapping could be read by the program at all.
+fn is_readable(load: &Segment) -> bool {
+    load.flags & (PF_R | PF_X) != 0
+}
