@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod error;
+pub mod evidence;
 mod fold;
 pub mod image;
 pub mod report;

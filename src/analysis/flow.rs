@@ -158,5 +158,5 @@ pub fn padded(text: &Text<'_>, mut address: u64) -> bool {
             break;
         }
     }
-    address != start && address % ALIGNMENT == 0
+    address != start && address.is_multiple_of(ALIGNMENT)
 }

@@ -1,0 +1,113 @@
+//! Evidence for the judge, from the target's instructions.
+
+mod call_site;
+mod reach;
+mod root;
+
+use crate::analysis::Text;
+use crate::analysis::entries::Entries;
+use crate::snapshot::Snapshot;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use surestack_cfi::{DwarfRows, Lookup, Row, Rows};
+use surestack_walk::{
+    Arch, CodeAddress, Evidence, Memory, Modules, NoEvidence, Proof, Registry, Regs, Root, Stack, Stacks, Stop, Target,
+    Witness, X86_64,
+};
+
+const AT_BASE: u64 = 7;
+const AT_ENTRY: u64 = 9;
+
+/// What the code of one target says about calls and roots. Every answer is kept.
+pub struct FileEvidence<'s> {
+    arch: &'static Arch,
+    memory: &'s dyn Memory,
+    modules: &'s dyn Modules,
+    stacks: &'s dyn Stacks,
+    registry: Registry<'static>,
+    starts: Vec<u64>,
+    initial_sp: Option<u64>,
+    calls: RefCell<HashMap<(u64, CodeAddress), Witness>>,
+}
+
+impl<'s> FileEvidence<'s> {
+    /// Evidence from a snapshot.
+    pub fn new(snapshot: &'s Snapshot) -> Self {
+        let memory = &*snapshot.memory;
+        let interpreter = snapshot.process.aux(AT_BASE).filter(|base| *base != 0);
+        let loader = interpreter.and_then(|base| Entries::of_module(memory, base, base).start);
+        let starts = snapshot.process.aux(AT_ENTRY).into_iter().chain(loader).collect();
+        Self::of(snapshot.arch, memory, &snapshot.space, &snapshot.space).starts(starts)
+    }
+
+    /// Evidence from a target's memory, code and stacks.
+    pub fn of(arch: &'static Arch, memory: &'s dyn Memory, modules: &'s dyn Modules, stacks: &'s dyn Stacks) -> Self {
+        let calls = RefCell::default();
+        let registry = Registry::default();
+        Self { arch, memory, modules, stacks, registry, starts: Vec::new(), initial_sp: None, calls }
+    }
+
+    /// Makes known where the program and its interpreter begin.
+    #[must_use]
+    pub fn starts(mut self, starts: Vec<u64>) -> Self {
+        self.starts = starts;
+        self
+    }
+
+    /// Makes known the stack pointer with which the kernel started the program.
+    #[must_use]
+    pub fn initial_stack(mut self, sp: Option<u64>) -> Self {
+        self.initial_sp = sp;
+        self
+    }
+
+    /// The target's code.
+    fn text(&self) -> Text<'s> {
+        Text::new(self.memory)
+    }
+
+    /// Lends what unwind information says at `address`; `None` when it says nothing.
+    fn with_row<T>(&self, address: u64, look: impl FnOnce(&Row<'_>) -> T) -> Option<T> {
+        let target = Target {
+            arch: self.arch,
+            memory: self.memory,
+            modules: self.modules,
+            stacks: self.stacks,
+            registry: &self.registry,
+            evidence: &NoEvidence,
+            stop: Stop::default(),
+        };
+        match DwarfRows.row(&target, CodeAddress::Exact(address)) {
+            Ok(Lookup::Row(row)) => Some(look(&row)),
+            Ok(Lookup::Missing(_)) | Err(_) => None,
+        }
+    }
+
+    /// The function that covers `address`, as unwind information delimits it.
+    fn function(&self, address: u64) -> Option<(u64, u64)> {
+        self.with_row(address, |row| row.function)
+    }
+
+    /// The writable mapping that holds `address`.
+    fn writable(&self, address: u64) -> Option<Stack> {
+        self.stacks.find(address).filter(|stack| stack.holds(address, 1))
+    }
+}
+
+impl Evidence for FileEvidence<'_> {
+    fn call(&self, return_address: u64, callee: CodeAddress) -> Witness {
+        let known = self.calls.borrow().get(&(return_address, callee)).copied();
+        known.unwrap_or_else(|| {
+            let witness = self.witness(return_address, callee);
+            self.calls.borrow_mut().insert((return_address, callee), witness);
+            witness
+        })
+    }
+
+    fn root(&self, root: Root, regs: &Regs) -> Proof {
+        if self.arch.machine != X86_64.machine {
+            return Proof::Unknown;
+        }
+        self.prove(root, regs).unwrap_or(Proof::Unknown)
+    }
+}

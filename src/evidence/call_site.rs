@@ -1,0 +1,78 @@
+//! The call before a return address, and where it goes.
+
+use super::FileEvidence;
+use iced_x86::{Instruction, Mnemonic, OpKind};
+use surestack_walk::{CodeAddress, Mapping, Witness, X86_64};
+
+/// Lengths of x86_64 call instructions, those whose target can be known first.
+const LENGTHS: [u64; 7] = [5, 6, 2, 3, 4, 7, 8];
+
+/// A call whose target is known.
+struct Site {
+    target: u64,
+    /// Whether the bytes can be read in no other way and the target cannot have changed since the call.
+    certain: bool,
+}
+
+impl FileEvidence<'_> {
+    /// Whether the call before `return_address` reaches `callee`.
+    pub(super) fn witness(&self, return_address: u64, callee: CodeAddress) -> Witness {
+        if self.arch.machine != X86_64.machine {
+            return self.branch_with_link(return_address, callee);
+        }
+        let text = self.text();
+        let ends_here = |length: &u64| {
+            let call = text.instruction(return_address.checked_sub(*length)?)?;
+            (call.mnemonic() == Mnemonic::Call && call.next_ip() == return_address).then_some(call)
+        };
+        let calls: Vec<Instruction> = LENGTHS.iter().filter_map(ends_here).collect();
+        if calls.is_empty() {
+            let mut bytes = [0; 8];
+            let readable = return_address.checked_sub(8).is_some_and(|at| self.memory.read(at, &mut bytes).is_ok());
+            return if readable { Witness::NotACall } else { Witness::Unknown };
+        }
+        let Some(site) = calls.iter().find_map(|call| self.site(call)) else {
+            return Witness::Unknown;
+        };
+        // `67 e8` and the prefixes of a call for thread-local storage end with the same call.
+        let same = |call: &Instruction| self.site(call).is_some_and(|other| other.target == site.target);
+        let certain = site.certain && calls.iter().all(same);
+        match self.reaches(site.target, callee) {
+            Witness::Refuted { .. } if !certain => Witness::Unknown,
+            witness => witness,
+        }
+    }
+
+    /// Where a call goes, if the instruction itself and the target's memory tell.
+    fn site(&self, call: &Instruction) -> Option<Site> {
+        let site = if call.op0_kind() == OpKind::NearBranch64 {
+            Site { target: call.near_branch_target(), certain: true }
+        } else if call.is_ip_rel_memory_operand() {
+            let slot = call.ip_rel_memory_address();
+            Site { target: self.memory.word(slot).ok()?, certain: self.writable(slot).is_none() }
+        } else {
+            return None;
+        };
+        matches!(self.modules.mapping(site.target), Mapping::Code | Mapping::Unknown).then_some(site)
+    }
+
+    /// aarch64: `bl` to the first byte of the callee's function.
+    fn branch_with_link(&self, return_address: u64, callee: CodeAddress) -> Witness {
+        let Some(at) = return_address.checked_sub(4) else { return Witness::NotACall };
+        let Ok(word) = self.memory.value(at, 4) else { return Witness::Unknown };
+        let mut bytes = [0; 8];
+        if at.checked_sub(4).is_some_and(|before| self.memory.read(before, &mut bytes).is_ok())
+            && !(self.arch.ends_with_call)(&bytes)
+        {
+            return Witness::NotACall;
+        }
+        if word >> 26 != 0b10_0101 {
+            return Witness::Unknown;
+        }
+        // imm26, sign-extended, in words.
+        let offset = (word << 38).cast_signed() >> 36;
+        let target = at.wrapping_add_signed(offset);
+        let same = self.function(callee.lookup()).is_some_and(|(start, _)| start == target);
+        if same { Witness::Confirmed } else { Witness::Unknown }
+    }
+}
