@@ -19,6 +19,7 @@ mod text;
 mod value;
 
 pub use flow::{Flow, Limits, Visit};
+pub use row::agrees;
 pub use text::Text;
 pub use value::{Base, SP, State, Value};
 
@@ -122,13 +123,9 @@ fn to_return(text: &Text<'_>, pc: CodeAddress, begins: &dyn Fn(u64) -> bool) -> 
     row::to_return(&flow, pc)
 }
 
-/// The row that the code from `entry` on gives for `pc`, for a function known to lie where `inside` holds.
-pub fn row_from(text: &Text<'_>, entry: u64, pc: CodeAddress, inside: &dyn Fn(u64) -> bool) -> Option<Row<'static>> {
+/// Follows the function that begins at `entry` and lies where `inside` holds, and shows what holds at each instruction.
+pub fn each_state(text: &Text<'_>, entry: u64, inside: &dyn Fn(u64) -> bool, mut see: impl FnMut(u64, &State)) {
     let limits = Limits { steps: FROM_ENTRIES, inside, begins: &|_| false };
     let flow = Flow::follow(text, vec![(entry, State::at_entry())], &limits);
-    let visit = match pc {
-        CodeAddress::Exact(address) => flow.at(address),
-        CodeAddress::Return(address) => flow.call_before(address),
-    };
-    row::from_entry(&visit?.state, pc)
+    flow.visits().for_each(|(address, visit)| see(address, &visit.state));
 }

@@ -111,6 +111,8 @@ impl Flow {
     fn next(&mut self, text: &Text<'_>, instruction: &Instruction, limits: &Limits<'_>) -> Next {
         let on = instruction.next_ip();
         match instruction.flow_control() {
+            // Privileged: in user space it is where a noreturn call is caught.
+            FlowControl::Next if instruction.mnemonic() == Mnemonic::Hlt => Next::default(),
             FlowControl::Next => Next { on: Some(on), aside: None },
             FlowControl::UnconditionalBranch => Next { on: Some(instruction.near_branch_target()), aside: None },
             FlowControl::ConditionalBranch => Next { on: Some(on), aside: Some(instruction.near_branch_target()) },

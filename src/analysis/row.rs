@@ -3,7 +3,7 @@
 use super::flow::Flow;
 use super::value::{Base, CALLEE_SAVED, SP, State, Value};
 use surestack_cfi::{CfaRule, Entry, Origin, Row, Rule, Rules};
-use surestack_walk::{CodeAddress, Grade, Register, Root, X86_64};
+use surestack_walk::{CodeAddress, Grade, Proof, Register, Root, X86_64};
 
 const WORD: i64 = 8;
 
@@ -61,6 +61,21 @@ pub fn from_entry(state: &State, pc: CodeAddress) -> Option<Row<'static>> {
         set &= rules.set(register(number)?, rule);
     }
     set.then(|| frame(pc, cfa, rules, Grade::FromEntry))
+}
+
+/// Whether a row of unwind information finds the CFA and the return address where `state` says they are.
+pub fn agrees(row: &Row<'_>, state: &State) -> Proof {
+    let CfaRule::Register(base, offset) = row.cfa else {
+        return Proof::Unknown;
+    };
+    let return_address = state.load(Base::Cfa, -WORD) == Value::Word(Base::Cfa, -WORD);
+    let number = (0..16).find(|number| register(*number) == Some(base));
+    match (number.map_or(Value::Unknown, |number| state.get(number)), row.rules.get(Register::PC)) {
+        (Value::Sum(Base::Cfa, found), Some(Rule::Offset(slot))) if return_address => {
+            if found.checked_neg() == Some(offset) && slot == -WORD { Proof::Proven } else { Proof::Refuted }
+        }
+        _ => Proof::Unknown,
+    }
 }
 
 /// The row on which all returns agree that the flow from `pc` reached.

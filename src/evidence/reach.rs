@@ -99,7 +99,8 @@ impl Search<'_, '_> {
     fn next(&mut self, instruction: &Instruction) -> Option<u64> {
         let on = instruction.next_ip();
         match instruction.flow_control() {
-            FlowControl::Next => Some(on),
+            // Privileged: in user space it is where a noreturn call is caught.
+            FlowControl::Next => (instruction.mnemonic() != Mnemonic::Hlt).then_some(on),
             FlowControl::ConditionalBranch => {
                 self.work.push(instruction.near_branch_target());
                 Some(on)
