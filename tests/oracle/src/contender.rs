@@ -76,6 +76,9 @@ pub fn missing() -> &'static [(&'static str, &'static str)] {
     if cfg!(feature = "peers") {
         &[]
     } else {
-        &[("libdwfl", "build with --features peers"), ("libunwind", "build with --features peers")]
+        &[
+            ("libdwfl", "build with --features peers"),
+            ("libunwind", "build with --features peers"),
+        ]
     }
 }

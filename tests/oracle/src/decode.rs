@@ -44,7 +44,10 @@ pub fn decode(bytes: &[u8], pc: u64) -> Option<Decoded> {
         return None;
     }
     let len = u8::try_from(instruction.len()).ok()?;
-    Some(Decoded { effect: effect(&instruction), len })
+    Some(Decoded {
+        effect: effect(&instruction),
+        len,
+    })
 }
 
 fn effect(instruction: &Instruction) -> Effect {
@@ -65,8 +68,16 @@ fn effect(instruction: &Instruction) -> Effect {
         Mnemonic::Leave => Effect::LoadSp,
         Mnemonic::Mov | Mnemonic::Pop if writes_sp => Effect::LoadSp,
         Mnemonic::Lea if writes_sp && instruction.memory_base() != Register::RSP => Effect::LoadSp,
-        Mnemonic::Xchg if writes_sp || instruction.op1_register() == Register::RSP => Effect::LoadSp,
-        Mnemonic::Cmove | Mnemonic::Cmovne | Mnemonic::Cmova | Mnemonic::Cmovae | Mnemonic::Cmovb if writes_sp => {
+        Mnemonic::Xchg if writes_sp || instruction.op1_register() == Register::RSP => {
+            Effect::LoadSp
+        }
+        Mnemonic::Cmove
+        | Mnemonic::Cmovne
+        | Mnemonic::Cmova
+        | Mnemonic::Cmovae
+        | Mnemonic::Cmovb
+            if writes_sp =>
+        {
             Effect::LoadSp
         }
         Mnemonic::Pop => Effect::Pop,
@@ -78,8 +89,12 @@ fn effect(instruction: &Instruction) -> Effect {
 /// Whether some call instruction ends exactly at the end of `bytes`, which end at `address`.
 pub fn ends_with_call(bytes: &[u8], address: u64) -> bool {
     (2..=bytes.len().min(8)).any(|len| {
-        let Some(tail) = bytes.get(bytes.len() - len..) else { return false };
-        let Some(start) = address.checked_sub(len as u64) else { return false };
+        let Some(tail) = bytes.get(bytes.len() - len..) else {
+            return false;
+        };
+        let Some(start) = address.checked_sub(len as u64) else {
+            return false;
+        };
         decode(tail, start).is_some_and(|d| d.effect == Effect::Call && usize::from(d.len) == len)
     })
 }
@@ -112,7 +127,10 @@ mod tests {
 
     #[test]
     fn a_call_is_recognised_by_the_bytes_before_its_return_address() {
-        assert!(ends_with_call(&[0x90, 0x90, 0x90, 0xe8, 1, 2, 3, 4], 0x1008));
+        assert!(ends_with_call(
+            &[0x90, 0x90, 0x90, 0xe8, 1, 2, 3, 4],
+            0x1008
+        ));
         assert!(!ends_with_call(&[0x90; 8], 0x1008));
     }
 }

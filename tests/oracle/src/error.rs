@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 /// Something the oracle could not do, with the system's reason.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error(String);
 
 /// The oracle's own results.

@@ -18,6 +18,7 @@ pub mod maps;
 pub mod measure;
 pub mod memory;
 pub mod programs;
+pub mod run;
 pub mod score;
 pub mod session;
 pub mod shadow;

@@ -7,7 +7,7 @@ use crate::session::{Begin, Counts, Event, Session, Truth};
 use crate::shadow::{Certainty, Landing};
 use crate::symbols::Symbols;
 use crate::tracee::Wait;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ pub struct Outcome {
     pub scores: Vec<Score>,
     /// What was stepped over.
     pub counts: Counts,
+    /// In which function the outermost pc of the truth lay, and how often: a check on the shadow itself.
+    pub roots: BTreeMap<String, u64>,
     /// Sampled stops without a known truth: a signal had interrupted a transfer.
     pub unjudged: u64,
     /// How the program ended; `None` if it was cut off at the limit.
@@ -64,13 +66,17 @@ pub fn measure(
         names: contenders.iter().map(|c| c.name().to_owned()).collect(),
         scores: vec![Score::default(); contenders.len()],
         symbols: Symbols::default(),
+        roots: BTreeMap::new(),
         unjudged: 0,
     };
     let mut waiting: HashMap<i32, Vec<Asked>> = HashMap::new();
     let end = loop {
         let (first_visit, landing) = match session.step()? {
             Event::Ended(wait) => break Some(wait),
-            Event::Stopped { first_visit, landing } => (first_visit, landing),
+            Event::Stopped {
+                first_visit,
+                landing,
+            } => (first_visit, landing),
         };
         if let Some(landing) = landing {
             for asked in waiting.remove(&session.tid()).unwrap_or_default() {
@@ -83,7 +89,10 @@ pub fn measure(
         {
             session.inject(signal)?;
         }
-        let sampled = Sampled { uniform: step % plan.every == 0, cover: first_visit };
+        let sampled = Sampled {
+            uniform: step % plan.every == 0,
+            cover: first_visit,
+        };
         if sampled.uniform || sampled.cover {
             let Truth { pcs, certainty } = session.truth()?;
             if certainty == Certainty::Unknown {
@@ -91,7 +100,12 @@ pub fn measure(
             } else {
                 let stop = session.stop()?;
                 let answers = contenders.iter_mut().map(|c| c.ask(&stop)).collect();
-                let asked = Asked { step, sampled, pcs, answers };
+                let asked = Asked {
+                    step,
+                    sampled,
+                    pcs,
+                    answers,
+                };
                 match certainty {
                     Certainty::Landing => waiting.entry(session.tid()).or_default().push(asked),
                     _ => judge.judge(&mut session, &asked)?,
@@ -105,8 +119,22 @@ pub fn measure(
     judge.unjudged += waiting.values().map(|w| w.len() as u64).sum::<u64>();
     let counts = session.counts();
     drop(session);
-    let Judge { name, scores, unjudged, .. } = judge;
-    Ok(Outcome { name, scores, counts, unjudged, end, took: began.elapsed() })
+    let Judge {
+        name,
+        scores,
+        roots,
+        unjudged,
+        ..
+    } = judge;
+    Ok(Outcome {
+        name,
+        scores,
+        counts,
+        roots,
+        unjudged,
+        end,
+        took: began.elapsed(),
+    })
 }
 
 struct Judge {
@@ -114,29 +142,42 @@ struct Judge {
     names: Vec<String>,
     scores: Vec<Score>,
     symbols: Symbols,
+    roots: BTreeMap<String, u64>,
     unjudged: u64,
 }
 
 impl Judge {
     /// Judges a stop that had to wait for the end of its transfer.
     fn land(&mut self, session: &mut Session, mut asked: Asked, landing: Landing) -> Result<()> {
-        if landing == Landing::Arrived {
-            let arrived = session.truth()?.pcs;
-            asked.pcs.truncate(1);
-            asked.pcs.extend(arrived);
-        }
+        let arrived = match landing {
+            Landing::Arrived => session.truth()?.pcs,
+            Landing::Called => session.truth()?.pcs.into_iter().skip(2).collect(),
+            Landing::Stayed => asked.pcs.split_off(1),
+        };
+        asked.pcs.truncate(1);
+        asked.pcs.extend(arrived);
         self.judge(session, &asked)
     }
 
     fn judge(&mut self, session: &mut Session, asked: &Asked) -> Result<()> {
-        let Asked { step, sampled, pcs: truth, answers } = asked;
+        let Asked {
+            step,
+            sampled,
+            pcs: truth,
+            answers,
+        } = asked;
         let stop = session.stop()?;
+        let last = truth.last().copied().unwrap_or_default();
+        let root = self.symbols.place(stop.modules, last);
+        *self.roots.entry(root.in_function()).or_default() += 1;
         for ((score, name), answer) in self.scores.iter_mut().zip(&self.names).zip(answers) {
-            let Some((at, departure)) = score.note(answer, truth, *sampled) else { continue };
+            let Some((at, departure)) = score.note(answer, truth, *sampled) else {
+                continue;
+            };
             let last_right = truth.get(at.saturating_sub(1)).copied().unwrap_or_default();
             let place = self.symbols.place(stop.modules, last_right);
             let cause = Cause {
-                function: format!("{}!{}", place.module, place.function),
+                function: place.in_function(),
                 caller: at > 1,
                 departure,
                 trusted: answer.trusted,
@@ -146,7 +187,9 @@ impl Judge {
             seen.uniform += u64::from(sampled.uniform);
             seen.cover += u64::from(sampled.cover);
             if seen.example.is_empty() || vouched_for_ours {
-                let pc = self.symbols.place(stop.modules, truth.first().copied().unwrap_or_default());
+                let pc = self
+                    .symbols
+                    .place(stop.modules, truth.first().copied().unwrap_or_default());
                 let text = format!(
                     "{} step {step} pc {pc}: frame {} at {place}; said [{}], true [{}]; {}",
                     self.name,

@@ -29,11 +29,20 @@ pub fn build(source: &str, name: &str, flags: &[&str]) -> Result<PathBuf> {
     };
     // Built aside and renamed, so that two runs at once do not see half a program.
     let aside = directory.join(format!("{name}.{}", std::process::id()));
-    let output = Command::new(compiler).args(fixed).args(flags).arg("-o").arg(&aside).arg(&source).output();
+    let output = Command::new(compiler)
+        .args(fixed)
+        .arg("-o")
+        .arg(&aside)
+        .arg(&source)
+        .args(flags)
+        .output();
     let output = output.map_err(|e| Error::system(format!("cannot run {compiler}"), e))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::new(format!("{compiler} refused {}: {said}", source.display())));
+        return Err(Error::new(format!(
+            "{compiler} refused {}: {said}",
+            source.display()
+        )));
     }
     fs::rename(&aside, &program).map_err(|e| Error::system(program.display(), e))?;
     Ok(program)
@@ -72,6 +81,12 @@ fn inputs() -> Vec<(&'static str, String)> {
         ("empty.txt", String::new()),
         ("small.c", SMALL_C.to_owned()),
         ("small.cc", SMALL_CC.to_owned()),
+        ("small.s", SMALL_S.to_owned()),
+        ("rules.mk", RULES_MK.to_owned()),
+        (
+            "script.bc",
+            "scale=20\ne(1)\nfor (i = 1; i < 6; i++) s(i) * l(i) / i\nquit\n".to_owned(),
+        ),
         ("script.pl", SCRIPT_PL.to_owned()),
         ("script.py", SCRIPT_PY.to_owned()),
         ("script.sh", SCRIPT_SH.to_owned()),
@@ -115,6 +130,34 @@ double total(int n) {
     for (int i = 0; i < stack.n; i++) { add(*stack.items[i]); delete stack.items[i]; }
     return sum;
 }
+"#;
+
+const SMALL_S: &str = r#"
+    .text
+    .globl f
+    .type f, @function
+f:  .cfi_startproc
+    push %rbx
+    .cfi_def_cfa_offset 16
+    .cfi_offset 3, -16
+    lea table(%rip), %rbx
+    vaddps %ymm1, %ymm2, %ymm3
+    mov (%rbx,%rdi,8), %rax
+    pop %rbx
+    ret
+    .cfi_endproc
+    .size f, . - f
+    .data
+table: .quad f, f + 4, 0x1234
+"#;
+
+const RULES_MK: &str = r#"
+NAMES := $(patsubst %.c,%.o,$(wildcard *.c)) $(foreach n,one two three,$(n).o)
+all: $(NAMES)
+%.o: %.c
+	cc -c $< -o $@
+one.o two.o three.o: small.c
+	@echo $(subst .o,,$@) $(words $(NAMES))
 "#;
 
 const SCRIPT_PL: &str = r#"

@@ -89,6 +89,8 @@ pub enum Place {
 pub enum Landing {
     /// Control jumped: what waited is judged by the chain that holds now.
     Arrived,
+    /// Control called a function on the new stack: what waited is judged by its caller's chain.
+    Called,
     /// It was no transfer after all: the chain of that time was right.
     Stayed,
 }
@@ -115,7 +117,11 @@ struct Segment {
 
 impl Segment {
     fn at(base: u64, entries: Vec<Entry>) -> Segment {
-        Segment { base, left: base, entries }
+        Segment {
+            base,
+            left: base,
+            entries,
+        }
     }
 
     fn holds(&self, sp: u64) -> bool {
@@ -129,7 +135,11 @@ impl Segment {
             _ => return 0,
         }
         let dead = |e: &Entry| e.place != Place::Register && e.slot < sp;
-        let keep = self.entries.iter().position(dead).unwrap_or(self.entries.len());
+        let keep = self
+            .entries
+            .iter()
+            .position(dead)
+            .unwrap_or(self.entries.len());
         let dropped = self.entries.len() - keep;
         self.entries.truncate(keep);
         dropped
@@ -142,6 +152,8 @@ struct Transfer {
     before: Vec<Segment>,
     /// The return address of the innermost frame that the load killed: where a resumed context goes on.
     resumes: Option<u64>,
+    /// The parked context that rsp was loaded back into, as it was.
+    resumed: Option<Vec<Segment>>,
     certain: bool,
     budget: u32,
 }
@@ -166,12 +178,20 @@ pub struct Shadow {
 impl Shadow {
     /// An empty chain on a stack whose highest address is `base`.
     pub fn new(base: u64) -> Shadow {
-        Shadow { chain: vec![Segment::at(base, Vec::new())], parked: Vec::new(), transfer: None, suspended: None }
+        Shadow {
+            chain: vec![Segment::at(base, Vec::new())],
+            parked: Vec::new(),
+            transfer: None,
+            suspended: None,
+        }
     }
 
     /// The entries, innermost first.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.chain.iter().rev().flat_map(|segment| segment.entries.iter().rev())
+        self.chain
+            .iter()
+            .rev()
+            .flat_map(|segment| segment.entries.iter().rev())
     }
 
     /// Whether [`entries`](Shadow::entries) is the truth now.
@@ -187,9 +207,23 @@ impl Shadow {
     pub fn executed(&mut self, step: &Executed, world: &dyn World) -> Option<Landing> {
         match step.effect {
             Effect::Call => {
-                let landing = self.transfer.take().map(|_| Landing::Stayed);
-                if step.to != step.next {
-                    let entry = Entry { slot: step.sp_after, address: step.next, place: Place::Stack };
+                let transfer = self.transfer.take();
+                let pushes = step.to != step.next;
+                let how = if pushes {
+                    Landing::Called
+                } else {
+                    Landing::Stayed
+                };
+                let landing = transfer.as_ref().map(|_| how);
+                if let Some(transfer) = transfer {
+                    self.called_from_transfer(transfer, step.sp);
+                }
+                if pushes {
+                    let entry = Entry {
+                        slot: step.sp_after,
+                        address: step.next,
+                        place: Place::Stack,
+                    };
                     self.top().entries.push(entry);
                 }
                 landing
@@ -244,16 +278,32 @@ impl Shadow {
             self.chain.push(Segment::at(signal.pc_slot, Vec::new()));
         }
         let entries = &mut self.top().entries;
-        entries.push(Entry { slot: signal.pc_slot, address: signal.interrupted_pc, place: Place::SignalFrame });
-        entries.push(Entry { slot: signal.sp, address: signal.restorer, place: Place::Stack });
+        entries.push(Entry {
+            slot: signal.pc_slot,
+            address: signal.interrupted_pc,
+            place: Place::SignalFrame,
+        });
+        entries.push(Entry {
+            slot: signal.sp,
+            address: signal.restorer,
+            place: Place::Stack,
+        });
     }
 
     /// `rt_sigreturn` was executed with the interrupted pc in `pc_slot`; rsp is now `sp_after`.
     pub fn sigreturned(&mut self, pc_slot: u64, step: &Executed, world: &dyn World) {
-        let found = self.chain.iter().enumerate().rev().find_map(|(i, segment)| {
-            let at = segment.entries.iter().rposition(|e| e.slot == pc_slot && e.place == Place::SignalFrame)?;
-            Some((i, at))
-        });
+        let found = self
+            .chain
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(i, segment)| {
+                let at = segment
+                    .entries
+                    .iter()
+                    .rposition(|e| e.slot == pc_slot && e.place == Place::SignalFrame)?;
+                Some((i, at))
+            });
         if let Some((i, at)) = found {
             self.chain.truncate(i + 1);
             self.top().entries.truncate(at);
@@ -270,7 +320,13 @@ impl Shadow {
             }
         };
         if step.sp_after < step.sp || step.sp_after > self.top().base {
-            self.moved(&Executed { effect: Effect::Plain, ..*step }, world);
+            self.moved(
+                &Executed {
+                    effect: Effect::Plain,
+                    ..*step
+                },
+                world,
+            );
         }
         self.top().trim(step.sp_after);
     }
@@ -308,11 +364,19 @@ impl Shadow {
     fn landed(&mut self, step: &Executed, world: &dyn World) -> Option<Landing> {
         let transfer = self.transfer.take()?;
         let resumed = transfer.resumes == Some(step.to) || world.follows_call(step.to);
-        let planted = if resumed { None } else { world.planted_return(step.sp_after) };
+        let planted = if resumed {
+            None
+        } else {
+            world.planted_return(step.sp_after)
+        };
         if let Some(address) = planted {
             self.forget_parked(step.sp_after);
             self.park(transfer.before);
-            let root = Entry { slot: step.sp_after, address, place: Place::Stack };
+            let root = Entry {
+                slot: step.sp_after,
+                address,
+                place: Place::Stack,
+            };
             self.chain = vec![Segment::at(step.sp_after.saturating_add(SLACK), vec![root])];
         } else if !resumed && !transfer.certain {
             self.park(transfer.before);
@@ -324,6 +388,21 @@ impl Shadow {
             self.chain.extend(fresh);
         }
         Some(Landing::Arrived)
+    }
+
+    /// A call right after rsp was loaded from elsewhere: nothing is resumed, a function runs on another stack, perhaps
+    /// one that a finished context has left behind.
+    fn called_from_transfer(&mut self, transfer: Transfer, sp: u64) {
+        let Some(resumed) = transfer.resumed else {
+            return;
+        };
+        let extent = |c: &Vec<Segment>| c.last().map(|s| (s.left, s.base));
+        let left = extent(&transfer.before);
+        self.parked.retain(|context| extent(context) != left);
+        self.park(resumed);
+        self.chain = transfer.before;
+        self.chain
+            .push(Segment::at(sp.saturating_add(SLACK), Vec::new()));
     }
 
     fn expire(&mut self) -> Option<Landing> {
@@ -366,7 +445,8 @@ impl Shadow {
             let before = self.leaving(sp);
             self.forget_parked(after);
             self.top().left = sp;
-            self.chain.push(Segment::at(after.saturating_add(SLACK), Vec::new()));
+            self.chain
+                .push(Segment::at(after.saturating_add(SLACK), Vec::new()));
             self.begin(before, None, true);
         }
     }
@@ -381,7 +461,13 @@ impl Shadow {
     }
 
     fn begin(&mut self, before: Vec<Segment>, resumes: Option<u64>, certain: bool) {
-        self.transfer = Some(Transfer { before, resumes, certain, budget: TRANSFER_BUDGET });
+        self.transfer = Some(Transfer {
+            before,
+            resumes,
+            resumed: None,
+            certain,
+            budget: TRANSFER_BUDGET,
+        });
     }
 
     /// rsp was loaded with a higher value on the same stack: an epilogue, or longjmp.
@@ -400,7 +486,14 @@ impl Shadow {
         let before = self.leaving(sp);
         let left = self.chain.split_off(i + 1);
         let empty = left.iter().all(|s| s.entries.is_empty());
-        self.park(left.into_iter().map(|s| Segment { left: s.left.min(sp), ..s }).collect());
+        self.park(
+            left.into_iter()
+                .map(|s| Segment {
+                    left: s.left.min(sp),
+                    ..s
+                })
+                .collect(),
+        );
         let resumes = self.trim_to(after);
         if !empty || resumes.is_some() {
             self.begin(before, resumes, true);
@@ -411,16 +504,23 @@ impl Shadow {
         let before = self.leaving(sp);
         let resumed = self.parked.swap_remove(i);
         self.park(before.clone());
-        self.chain = resumed;
+        self.chain = resumed.clone();
         let resumes = self.trim_to(after);
         self.begin(before, resumes, true);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.resumed = Some(resumed);
+        }
     }
 
     /// Trims the innermost segment; returns the outermost return address that died, which is where a context that
     /// saved its rsp behind its own call goes on.
     fn trim_to(&mut self, sp: u64) -> Option<u64> {
         let segment = self.top();
-        let resumes = segment.entries.iter().find(|e| e.slot < sp).map(|e| e.address);
+        let resumes = segment
+            .entries
+            .iter()
+            .find(|e| e.slot < sp)
+            .map(|e| e.address);
         segment.trim(sp);
         resumes
     }
@@ -447,7 +547,8 @@ impl Shadow {
     /// Whatever was parked on the stack that now begins afresh at `sp` is gone.
     fn forget_parked(&mut self, sp: u64) {
         let stale = |s: &Segment| s.holds(sp) && s.base - sp <= 8 * SLACK;
-        self.parked.retain(|context| !context.last().is_some_and(stale));
+        self.parked
+            .retain(|context| !context.last().is_some_and(stale));
     }
 }
 

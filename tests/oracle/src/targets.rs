@@ -56,23 +56,38 @@ impl Target {
             Set::Full => self.full,
         }?;
         let Budget { every, max_steps } = budget;
-        Some(Plan { begin: self.begin, every, max_steps, inject: self.inject })
+        Some(Plan {
+            begin: self.begin,
+            every,
+            max_steps,
+            inject: self.inject,
+        })
     }
 
     /// The command that runs it, in a directory of its own with an environment that is always the same.
     pub fn command(&self) -> Result<Command> {
         let mut command = match self.program {
             Program::Installed(path) => Command::new(path),
-            Program::Ours(source, flags) => Command::new(programs::build(source, self.name, flags)?),
+            Program::Ours(source, flags) => {
+                Command::new(programs::build(source, self.name, flags)?)
+            }
             Program::GccHelper(name) => {
-                let asked = Command::new("gcc").arg(format!("-print-prog-name={name}")).output();
+                let asked = Command::new("gcc")
+                    .arg(format!("-print-prog-name={name}"))
+                    .output();
                 let path = asked.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
                 Command::new(path.unwrap_or_else(|_| name.to_owned()))
             }
         };
         let directory = programs::workplace(self.name)?;
-        let stdin = File::open(directory.join(self.input)).map_or_else(|_| Stdio::null(), Stdio::from);
-        command.args(self.arguments).current_dir(directory).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
+        let stdin =
+            File::open(directory.join(self.input)).map_or_else(|_| Stdio::null(), Stdio::from);
+        command
+            .args(self.arguments)
+            .current_dir(directory)
+            .stdin(stdin)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.env_clear().envs([
             ("PATH", "/usr/bin:/bin"),
             ("HOME", "/nonexistent"),
@@ -84,11 +99,11 @@ impl Target {
     }
 }
 
-const fn at_most(every: u64, max_steps: u64) -> Option<Budget> {
-    Some(Budget { every, max_steps })
-}
-
-const fn installed(name: &'static str, path: &'static str, arguments: &'static [&'static str]) -> Target {
+const fn installed(
+    name: &'static str,
+    path: &'static str,
+    arguments: &'static [&'static str],
+) -> Target {
     Target {
         name,
         program: Program::Installed(path),
@@ -101,60 +116,107 @@ const fn installed(name: &'static str, path: &'static str, arguments: &'static [
     }
 }
 
-const fn ours(name: &'static str, source: &'static str, flags: &'static [&'static str]) -> Target {
-    Target { program: Program::Ours(source, flags), begin: Begin::Kernel, ..installed(name, "", &[]) }
+const fn gcc_helper(name: &'static str, arguments: &'static [&'static str]) -> Target {
+    let target = installed(name, "", arguments);
+    Target {
+        program: Program::GccHelper(name),
+        ..target
+    }
 }
 
-const fn gcc_helper(name: &'static str, helper: &'static str, arguments: &'static [&'static str]) -> Target {
-    Target { program: Program::GccHelper(helper), ..installed(name, "", arguments) }
+const fn ours(name: &'static str, source: &'static str, flags: &'static [&'static str]) -> Target {
+    let target = installed(name, "", &[]);
+    Target {
+        program: Program::Ours(source, flags),
+        ..target
+    }
+}
+
+impl Target {
+    const fn from_kernel(self) -> Target {
+        Target {
+            begin: Begin::Kernel,
+            ..self
+        }
+    }
+
+    const fn reading(self, input: &'static str) -> Target {
+        Target { input, ..self }
+    }
+
+    const fn given(self, arguments: &'static [&'static str]) -> Target {
+        Target { arguments, ..self }
+    }
+
+    const fn signalled(self, signal: i32, every: u64) -> Target {
+        Target {
+            inject: Some((signal, every)),
+            ..self
+        }
+    }
+
+    const fn short(self, every: u64, max_steps: u64) -> Target {
+        Target {
+            short: Some(Budget { every, max_steps }),
+            ..self
+        }
+    }
+
+    const fn full(self, every: u64, max_steps: u64) -> Target {
+        Target {
+            full: Some(Budget { every, max_steps }),
+            ..self
+        }
+    }
 }
 
 const K: u64 = 1000;
 const M: u64 = 1000 * K;
 
-/// All targets.
+/// All targets: `short` and `full` say how each is sampled in that set (every Nth instruction, at most so many).
+#[rustfmt::skip] // One line for each target.
 pub const TARGETS: &[Target] = &[
-    Target { begin: Begin::Kernel, short: at_most(10, 150 * K), full: at_most(4, M), ..installed("true", "/usr/bin/true", &[]) },
-    Target {
-        begin: Begin::Kernel,
-        short: at_most(50, 300 * K),
-        full: at_most(10, M),
-        ..installed("ls", "/usr/bin/ls", &["-l", "--color=always", "/etc/apt"])
-    },
-    Target { short: at_most(50, 200 * K), full: at_most(10, M), ..installed("sort", "/usr/bin/sort", &["-n", "-k2", "words.txt"]) },
-    Target {
-        short: at_most(50, 150 * K),
-        full: at_most(10, M),
-        ..installed("mawk", "/usr/bin/mawk", &["{ s[$5] += $1; gsub(/a/, \"b\") } END { for (k in s) printf \"%s %d\\n\", k, s[k] }", "words.txt"])
-    },
-    Target { short: at_most(50, 150 * K), full: at_most(10, M), ..installed("gzip", "/usr/bin/gzip", &["-9", "-c", "words.txt"]) },
-    Target { short: at_most(50, 150 * K), full: at_most(10, M), ..installed("grep", "/usr/bin/grep", &["-nE", "(0[1-9])+.*(alpha|beta)$", "words.txt"]) },
-    Target {
-        inject: Some((libc::SIGUSR1, 997)),
-        short: at_most(50, 150 * K),
-        full: at_most(10, M),
-        ..installed("dash", "/usr/bin/dash", &["script.sh"])
-    },
-    Target { input: "script.sql", full: at_most(10, 2 * M), ..installed("sqlite3", "/usr/bin/sqlite3", &["-batch", ":memory:"]) },
-    Target { full: at_most(10, 2 * M), ..installed("perl", "/usr/bin/perl", &["script.pl"]) },
-    Target { full: at_most(20, 4 * M), ..installed("python3", "/usr/bin/python3", &["-S", "-E", "script.py"]) },
-    Target { full: at_most(20, 2 * M), ..installed("openssl-sha1", "/usr/bin/openssl", &["dgst", "-sha1", "words.txt"]) },
-    Target { full: at_most(20, 2 * M), ..installed("openssl-aes", "/usr/bin/openssl", &["enc", "-aes-256-cbc", "-pbkdf2", "-iter", "20", "-k", "secret", "-in", "words.txt"]) },
-    Target { full: at_most(20, 3 * M), ..installed("openssl-ec", "/usr/bin/openssl", &["ecparam", "-name", "prime256v1", "-genkey", "-noout"]) },
-    Target { full: at_most(20, 3 * M), ..gcc_helper("cc1", "cc1", &["-quiet", "-O2", "small.c", "-o", "small.s"]) },
-    Target { full: at_most(20, 3 * M), ..gcc_helper("cc1plus", "cc1plus", &["-quiet", "-O1", "small.cc", "-o", "small.s"]) },
-    Target { short: at_most(20, 400 * K), full: at_most(5, M), ..ours("frames", "frames.c", &["-O2"]) },
-    Target { full: at_most(5, M), ..ours("frames-O0", "frames.c", &["-O0"]) },
-    Target { short: at_most(20, 400 * K), full: at_most(5, M), ..ours("signals", "signals.c", &["-O2"]) },
-    Target {
-        arguments: &["150"],
-        inject: Some((libc::SIGUSR1, 211)),
-        short: at_most(50, 400 * K),
-        full: at_most(5, M),
-        ..ours("signals-injected", "signals.c", &["-O2"])
-    },
-    Target { short: at_most(20, 400 * K), full: at_most(5, M), ..ours("jumps", "jumps.c", &["-O2"]) },
-    Target { begin: Begin::Entry, short: at_most(20, 300 * K), full: at_most(5, M), ..ours("throws", "throws.cc", &["-O2"]) },
-    Target { short: at_most(20, 400 * K), full: at_most(5, M), ..ours("threads", "threads.c", &["-O2"]) },
-    Target { short: at_most(20, 300 * K), full: at_most(5, M), ..ours("panics", "panics.rs", &[]) },
+    installed("true", "/usr/bin/true", &[]).from_kernel().short(20, 150 * K).full(20, M),
+    installed("ls", "/usr/bin/ls", &["-l", "--color=always", "/etc/apt"]).from_kernel().short(50, 200 * K).full(50, M),
+    installed("sort", "/usr/bin/sort", &["-n", "-k2", "words.txt"]).short(50, 150 * K).full(50, M),
+    installed("mawk", "/usr/bin/mawk", &["{ s[$5] += $1; gsub(/a/, \"b\") } END { for (k in s) print k, s[k] }", "words.txt"]).short(50, 150 * K).full(50, M),
+    installed("gzip", "/usr/bin/gzip", &["-9", "-c", "words.txt"]).short(50, 100 * K).full(50, M),
+    installed("grep", "/usr/bin/grep", &["-nE", "(0[1-9])+.*(alpha|beta)$", "words.txt"]).short(50, 150 * K).full(50, M),
+    installed("dash", "/usr/bin/dash", &["script.sh"]).signalled(libc::SIGUSR1, 997).short(50, 150 * K).full(50, M),
+    installed("sqlite3", "/usr/bin/sqlite3", &["-batch", ":memory:"]).reading("script.sql").full(50, 2 * M),
+    installed("perl", "/usr/bin/perl", &["script.pl"]).full(50, 1500 * K),
+    installed("python3", "/usr/bin/python3", &["-S", "-E", "script.py"]).full(50, 2 * M),
+    installed("openssl", "/usr/bin/openssl", &["dgst", "-sha1", "words.txt"]).full(50, 1500 * K),
+    ours("openssl-assembly", "crypto.c", &["-O2", "-l:libcrypto.so.3"]).full(50, 2 * M),
+    gcc_helper("cc1", &["-quiet", "-O2", "small.c", "-o", "small.s"]).full(50, 3 * M),
+    gcc_helper("cc1plus", &["-quiet", "-O1", "small.cc", "-o", "small.s"]).full(50, 1500 * K),
+    installed("clang", "/usr/bin/clang", &["-cc1", "-O1", "-emit-obj", "-x", "c", "small.c", "-o", "small.o"]).full(50, 1500 * K),
+    installed("gdb", "/usr/bin/gdb", &["-nx", "-batch", "-ex", "info line main", "/usr/bin/true"]).full(50, 1500 * K),
+    installed("vim", "/usr/bin/vim", &["-es", "-u", "NONE", "+%s/alpha/beta/g", "+sort", "+q!", "words.txt"]).full(50, 1500 * K),
+    installed("bash", "/usr/bin/bash", &["script.sh"]).full(50, 1500 * K),
+    installed("node", "/usr/bin/node", &["-v"]).full(50, 1500 * K),
+    installed("git", "/usr/bin/git", &["init"]).full(50, M),
+    installed("ld", "/usr/bin/ld", &["--version"]).full(50, M),
+    installed("as", "/usr/bin/as", &["-o", "small.o", "small.s"]).full(50, 800 * K),
+    installed("objdump", "/usr/bin/objdump", &["-d", "-j", ".init", "/usr/bin/true"]).full(50, 800 * K),
+    installed("readelf", "/usr/bin/readelf", &["-lW", "/usr/bin/true"]).from_kernel().full(50, 400 * K),
+    installed("gcc", "/usr/bin/gcc", &["-###", "-O2", "small.c"]).from_kernel().full(50, 800 * K),
+    installed("make", "/usr/bin/make", &["-n", "-f", "rules.mk"]).from_kernel().full(50, 800 * K),
+    installed("tar", "/usr/bin/tar", &["-cf", "all.tar", "words.txt", "small.c"]).from_kernel().full(50, 400 * K),
+    installed("find", "/usr/bin/find", &["/etc/apt", "-name", "*.list", "-size", "-9k"]).full(50, 400 * K),
+    installed("diff", "/usr/bin/diff", &["-u", "words.txt", "script.sh"]).from_kernel().full(50, 400 * K),
+    installed("sed", "/usr/bin/sed", &["-E", "s/([0-9]+) (alpha|omega)$/\\2:\\1/;5,9d;$!N", "words.txt"]).from_kernel().full(50, 400 * K),
+    installed("bc", "/usr/bin/bc", &["-l", "script.bc"]).full(50, 400 * K),
+    installed("file", "/usr/bin/file", &["words.txt"]).from_kernel().full(50, 400 * K),
+    installed("zstd", "/usr/bin/zstd", &["-q", "-c", "words.txt"]).from_kernel().full(50, 400 * K),
+    installed("curl", "/usr/bin/curl", &["-q", "-s", "file:///etc/hostname"]).full(50, 800 * K),
+    installed("date", "/usr/bin/date", &["-d", "2020-02-29 + 3 months", "+%c %j"]).from_kernel().full(50, 400 * K),
+    ours("frames", "frames.c", &["-O2"]).from_kernel().short(20, 400 * K).full(20, M),
+    ours("frames-O0", "frames.c", &["-O0"]).from_kernel().full(20, M),
+    ours("signals", "signals.c", &["-O2"]).from_kernel().short(20, 400 * K).full(20, M),
+    ours("signals-injected", "signals.c", &["-O2"]).given(&["150"]).from_kernel().signalled(libc::SIGUSR1, 211).short(50, 400 * K).full(20, M),
+    ours("jumps", "jumps.c", &["-O2"]).from_kernel().short(20, 400 * K).full(20, M),
+    ours("throws", "throws.cc", &["-O2"]).short(20, 300 * K).full(20, M),
+    ours("threads", "threads.c", &["-O2"]).from_kernel().short(20, 400 * K).full(20, M),
+    ours("panics", "panics.rs", &[]).from_kernel().short(20, 350 * K).full(20, M),
 ];
