@@ -15,12 +15,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod augmentation;
 mod dwarf;
 mod exec;
 mod expression;
 mod hdr;
 mod row;
 
+pub use augmentation::drop_key_letters;
 pub use dwarf::DwarfRows;
 pub use exec::apply;
 pub use hdr::Header;

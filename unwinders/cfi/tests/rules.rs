@@ -1,6 +1,6 @@
 //! Every rule of call frame information, followed from drawn registers and memory.
 
-use surestack_cfi::{Cfi, DwarfRows};
+use surestack_cfi::{Cfi, DwarfRows, drop_key_letters};
 use surestack_drawing::cfi::{
     self, Fde, advance, def_cfa, def_cfa_expression, def_cfa_offset, def_cfa_register, eh_frame, expression, offset,
     register, restore, same_value, undefined, val_expression, val_offset,
@@ -278,8 +278,8 @@ fn broken_expressions_are_refused_by_name() {
 }
 
 /// An aarch64 function at 0x40_1000 whose return register is x30.
-fn arm(instructions: &[&[u8]], augmentation: &'static str) -> Stack {
-    let entry = Fde::new(&[&def_cfa(31, 16), &instructions.concat()]).returning_by(30).augmented(augmentation);
+fn arm(instructions: &[&[u8]]) -> Stack {
+    let entry = Fde::new(&[&def_cfa(31, 16), &instructions.concat()]).returning_by(30);
     Stack::of(&AARCH64, 0x7000)
         .words(&[0x7777, 0x004a_0000_0040_2000])
         .set(r(30), 0x0061_0000_0040_3000)
@@ -288,13 +288,23 @@ fn arm(instructions: &[&[u8]], augmentation: &'static str) -> Stack {
 
 #[test]
 fn a_signed_return_address_loses_its_signature() {
-    let stack = arm(&[&offset(30, 1), &cfi::NEGATE_RA_STATE], "");
+    let stack = arm(&[&offset(30, 1), &cfi::NEGATE_RA_STATE]);
     assert_eq!(stack.walk(&[&Cfi(DwarfRows)]).pcs().get(1), Some(&0x40_2000));
 }
 
 #[test]
+fn a_function_signed_with_the_b_key_has_rows_once_the_letter_is_dropped() {
+    let entry = Fde::new(&[&def_cfa(31, 16), &offset(30, 1), &cfi::NEGATE_RA_STATE]).returning_by(30).augmented("B");
+    let mut section = eh_frame(&[entry]);
+    let stack = |section: &[u8]| arm(&[]).eh_frame(section.to_vec());
+    assert_eq!(fault(&stack(&section)), CfiFault::Unsupported);
+    assert_eq!(drop_key_letters(&mut section), 1);
+    assert_eq!(stack(&section).walk(&[&Cfi(DwarfRows)]).pcs().get(1), Some(&0x40_2000));
+}
+
+#[test]
 fn a_link_register_that_was_not_saved_holds_the_return_address_only_in_an_interrupted_leaf() {
-    let leaf = arm(&[], "");
+    let leaf = arm(&[]);
     assert_eq!(leaf.walk(&[&Cfi(DwarfRows)]).pcs().get(1), Some(&0x40_3000));
     let called = leaf.returning_to(0x40_1004).walk(&[&Cfi(DwarfRows)]);
     assert_eq!(called.end, End::Stopped(Error::UnknownRegister { register: r(30) }));
