@@ -9,3 +9,4 @@ pub mod report;
 pub mod rows;
 pub mod snapshot;
 pub mod symbol;
+pub mod trace;

@@ -8,13 +8,11 @@ use crate::evidence::FileEvidence;
 use crate::rows::{AnalysedRows, CachedRows};
 use crate::snapshot::Snapshot;
 use surestack_cfi::{Cfi, DwarfRows};
-use surestack_framehop::Framehop;
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
+use surestack_framehop::Framehop;
 use surestack_reliable::{Doubted, Judge, Verdict};
 use surestack_signal_frame::SignalFrame;
-use surestack_walk::{
-    CodeAddress, End, Error, Frame, Memory, Registry, Regs, Stop, Target, Unwinder, Walk, Why,
-};
+use surestack_walk::{CodeAddress, End, Error, Frame, Memory, Registry, Regs, Stop, Target, Unwinder, Walk, Why};
 
 /// Which unwinders are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +69,7 @@ impl<'s> Tracer<'s> {
             dwarf: Cfi(CachedRows::default()),
             analysed: Cfi(CachedRows::default()),
             evidence: FileEvidence::new(snapshot),
-            framehop: Framehop::default(),
+            framehop: Framehop::new(),
             method: Method::Best,
             budget: DEFAULT_BUDGET,
         }

@@ -121,7 +121,9 @@ fn a_rebuilt_program_is_never_used() {
     assert!(module.image.is_none(), "the core holds no code of it");
     let pc = snapshot.threads[0].regs.get(Register::PC).unwrap();
     assert!(snapshot.memory.value(pc, 1).is_err());
-    assert!(snapshot.gaps.iter().any(|gap| matches!(gap, Gap::Filtered { start, end } if (*start..*end).contains(&pc))));
+    assert!(
+        snapshot.gaps.iter().any(|gap| matches!(gap, Gap::Filtered { start, end } if (*start..*end).contains(&pc)))
+    );
 }
 
 #[test]

@@ -60,9 +60,8 @@ impl Places {
     }
 
     pub fn sections<'a>(&'a self, image: &'a Image) -> UnwindSections<'a> {
-        let section = |place: &Place| {
-            Some(Section { address: place.address, bytes: image.contents.get(place.range.clone())? })
-        };
+        let section =
+            |place: &Place| Some(Section { address: place.address, bytes: image.contents.get(place.range.clone())? });
         let eh_frame = self.eh_frame.as_ref().and_then(section);
         let eh_frame_hdr = self.eh_frame_hdr.as_ref().and_then(section);
         let eh_frame_hdr = eh_frame_hdr.filter(|&hdr| surestack_cfi::Header::parse(hdr).is_some());

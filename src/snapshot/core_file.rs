@@ -32,8 +32,9 @@ pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
     if headers.kind != ET_CORE {
         return Err(not_core("it is an ELF file of another kind, a program or library"));
     }
-    let arch = Arch::of_machine(headers.machine)
-        .ok_or_else(|| not_core(&format!("it is of a machine that is not supported (e_machine {})", headers.machine)))?;
+    let arch = Arch::of_machine(headers.machine).ok_or_else(|| {
+        not_core(&format!("it is of a machine that is not supported (e_machine {})", headers.machine))
+    })?;
 
     let mut gaps: Vec<Gap> = cut.map(|what| Gap::Damaged { what }).into_iter().collect();
     gaps.extend(truncation(&headers, bytes.len()));

@@ -141,7 +141,8 @@ fn is_missed(space: &AddressSpace, address: u64, vdso: Option<u64>) -> bool {
     match &mapped.file {
         Some(_) => in_module || mapped.writable != Some(false),
         None => {
-            let kernel_page = vdso.is_some_and(|vdso| vdso.checked_sub(mapped.start).is_some_and(|gap| gap <= 0x1_0000));
+            let kernel_page =
+                vdso.is_some_and(|vdso| vdso.checked_sub(mapped.start).is_some_and(|gap| gap <= 0x1_0000));
             !(kernel_page && mapped.writable == Some(false) && mapped.executable == Some(false))
         }
     }

@@ -29,13 +29,7 @@ pub(super) struct Found {
 }
 
 /// Fills in `space.modules`, and lets proven files stand in for memory that the core does not hold.
-pub(super) fn load(
-    arch: &'static Arch,
-    notes: &Notes,
-    find: &Find,
-    space: &mut AddressSpace,
-    memory: &mut CoreMemory,
-) {
+pub(super) fn load(arch: &'static Arch, notes: &Notes, find: &Find, space: &mut AddressSpace, memory: &mut CoreMemory) {
     let mut found = from_files(notes, space, memory);
     if notes.files.is_empty() {
         found = link_map::modules(notes, find, memory);

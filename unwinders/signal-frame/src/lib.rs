@@ -33,10 +33,11 @@ impl Unwinder for SignalFrame {
         let Some(pc) = callee.pc() else {
             return Ok(Step::NotMine(Why::NoPc));
         };
-        if !pc.is_exact() && starts_with_any(target.memory, pc.value(), target.arch.context_entries) {
+        let here = Code::at(target.memory, pc.value());
+        if !pc.is_exact() && target.arch.context_entries.iter().any(|form| here.starts_with(form)) {
             return Ok(Step::End(Root::ContextEntry));
         }
-        if !in_trampoline(target.arch, target.memory, pc) {
+        if !in_trampoline(target.arch, target.memory, pc, &here) {
             return Ok(Step::NotMine(Why::NotTrampoline));
         }
         let frame = SavedContext::at(target.arch, callee.need(target.arch.sp)?)?;
@@ -58,21 +59,34 @@ impl Unwinder for SignalFrame {
 }
 
 /// Whether `pc` is in a sigreturn trampoline: at its first byte, or at its system call.
-fn in_trampoline(arch: &Arch, memory: &dyn Memory, pc: CodeAddress) -> bool {
+fn in_trampoline(arch: &Arch, memory: &dyn Memory, pc: CodeAddress, here: &Code) -> bool {
     arch.signal_frame.trampolines.iter().any(|trampoline| {
-        let starts = |start: u64| starts_with(memory, start, trampoline.bytes);
-        let syscall = u64::from(trampoline.syscall);
-        starts(pc.value()) || pc.is_exact() && pc.value().checked_sub(syscall).is_some_and(starts)
+        let (before, rest) = trampoline.bytes.split_at_checked(usize::from(trampoline.syscall)).unwrap_or_default();
+        let started = || Code::at(memory, pc.value().wrapping_sub(u64::from(trampoline.syscall)));
+        here.starts_with(trampoline.bytes)
+            || pc.is_exact() && !rest.is_empty() && here.starts_with(rest) && started().starts_with(before)
     })
 }
 
-fn starts_with_any(memory: &dyn Memory, address: u64, forms: &[&[u8]]) -> bool {
-    forms.iter().any(|form| starts_with(memory, address, form))
+/// The first bytes of code at an address, as many as can be read.
+struct Code {
+    bytes: [u8; LONGEST],
+    length: usize,
 }
 
-fn starts_with(memory: &dyn Memory, address: u64, form: &[u8]) -> bool {
-    let mut code = [0; LONGEST];
-    code.get_mut(..form.len()).is_some_and(|code| memory.read(address, code).is_ok() && code == form)
+impl Code {
+    fn at(memory: &dyn Memory, address: u64) -> Self {
+        let mut bytes = [0; LONGEST];
+        // All at once where it can be; a mapping may end behind the trampoline.
+        let length = [LONGEST, 10, 9, 8, 7, 5, 4, 2]
+            .into_iter()
+            .find(|&length| bytes.get_mut(..length).is_some_and(|bytes| memory.read(address, bytes).is_ok()));
+        Self { bytes, length: length.unwrap_or(0) }
+    }
+
+    fn starts_with(&self, form: &[u8]) -> bool {
+        self.bytes.get(..self.length).is_some_and(|code| code.starts_with(form))
+    }
 }
 
 /// Whether the kernel can have saved these for user space: x86 selectors of ring 3, or an architecture without them.
