@@ -9,10 +9,9 @@ use surestack::analysis::{Text, agrees, each_state};
 use surestack_cfi::{CfaRule, DwarfRows, Entry, Lookup, Rows};
 use surestack_walk::{CodeAddress, NoEvidence, Proof, Registry, Stack, Stop, Target, X86_64};
 
-/// Functions of one library in which the two may disagree. glibc 2.36 has two, its multi-precision
-/// square-root helpers, which push rbx and rbp without a word of it in their unwind information; libcrypto 3 has three of
-/// the same kind (`bn_gather5`, `x25519_fe51_sqr`, `x25519_fe64_sqr`); libstdc++ has one where the analysis is wrong: it
-/// believes that a call which never comes back does.
+/// Functions of one library in which the two may disagree. glibc 2.36 has two: multi-precision routines in assembly that
+/// push rbx and rbp without a word of it in their unwind information. libcrypto 3 has three of the same kind
+/// (`bn_gather5`, `x25519_fe51_sqr`, `x25519_fe64_sqr`). libstdc++ has one, in which it was not looked at who is right.
 const MOST_CONTRADICTED: usize = 3;
 
 #[derive(Debug, Default)]
