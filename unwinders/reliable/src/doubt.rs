@@ -70,6 +70,9 @@ impl fmt::Display for Doubt {
                 out.write_str("found at the stack pointer, and nothing vouches for it")
             }
             Self::Unvouched(FoundBy::Foreign(name)) => write!(out, "found by {name}, which gives no evidence"),
+            Self::Unvouched(FoundBy::Analysed(_)) => out.write_str(
+                "found by following the code to its return, and the call before it is not known to lead here",
+            ),
             Self::Unvouched(_) => out.write_str("found in a way that nothing vouches for"),
             Self::FramePointerAcrossSignal => out.write_str("a frame pointer was followed out of interrupted code"),
             Self::NotAfterCall { return_address } => write!(out, "no call precedes return address {return_address:#x}"),

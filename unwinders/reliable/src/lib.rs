@@ -15,7 +15,7 @@ mod doubt;
 pub use doubt::{Doubt, Doubted, Missing};
 
 use surestack_walk::{
-    CodeAddress, End, Error, FoundBy, Frame, Link, Mapping, Proof, Regs, Root, Stack, Target, Witness,
+    CodeAddress, End, Error, FoundBy, Frame, Grade, Link, Mapping, Proof, Regs, Root, Stack, Target, Witness,
 };
 
 /// Doubts that are kept; more are only counted.
@@ -134,7 +134,12 @@ impl Judge {
             return;
         }
         match target.evidence.call(return_address, last.pc) {
-            Witness::Confirmed | Witness::Unknown => {}
+            Witness::Confirmed => {}
+            // Seen from the pc alone, a return that does not return to a caller looks like one that does.
+            Witness::Unknown if frame.found_by == FoundBy::Analysed(Grade::ToReturn) => {
+                self.doubt(Doubt::Unvouched(frame.found_by));
+            }
+            Witness::Unknown => {}
             Witness::NotACall => self.doubt(Doubt::NotAfterCall { return_address }),
             Witness::Refuted { target } => self.doubt(Doubt::OtherCallee { return_address, target }),
         }
