@@ -5,10 +5,11 @@ mod reach;
 mod root;
 
 use crate::analysis::Text;
-use crate::analysis::entries::Entries;
 use crate::snapshot::Snapshot;
-use std::cell::RefCell;
+use crate::snapshot::initial_stack::initial_sp;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 use surestack_cfi::{DwarfRows, Lookup, Row, Rows};
 use surestack_walk::{
     Arch, CodeAddress, Evidence, Memory, Modules, NoEvidence, Proof, Registry, Regs, Root, Stack, Stacks, Stop, Target,
@@ -17,6 +18,15 @@ use surestack_walk::{
 
 const AT_BASE: u64 = 7;
 const AT_ENTRY: u64 = 9;
+/// Offset of `e_entry` in the header of a 64-bit ELF file.
+const E_ENTRY: u64 = 24;
+
+/// Answers that stay true as long as nothing is mapped anew; shared by all evidence about one target.
+#[derive(Default)]
+pub struct Answers {
+    calls: RefCell<HashMap<(u64, CodeAddress), Witness>>,
+    initial_sp: OnceCell<Option<u64>>,
+}
 
 /// What the code of one target says about calls and roots. Every answer is kept.
 pub struct FileEvidence<'s> {
@@ -27,24 +37,26 @@ pub struct FileEvidence<'s> {
     registry: Registry<'static>,
     starts: Vec<u64>,
     initial_sp: Option<u64>,
-    calls: RefCell<HashMap<(u64, CodeAddress), Witness>>,
+    answers: Rc<Answers>,
 }
 
 impl<'s> FileEvidence<'s> {
-    /// Evidence from a snapshot.
-    pub fn new(snapshot: &'s Snapshot) -> Self {
+    /// Evidence from a snapshot, adding to `answers` about it.
+    pub fn new(snapshot: &'s Snapshot, answers: Rc<Answers>) -> Self {
         let memory = &*snapshot.memory;
         let interpreter = snapshot.process.aux(AT_BASE).filter(|base| *base != 0);
-        let loader = interpreter.and_then(|base| Entries::of_module(memory, base, base).start);
+        let loader = interpreter.and_then(|base| Some(memory.word(base.checked_add(E_ENTRY)?).ok()?.wrapping_add(base)));
         let starts = snapshot.process.aux(AT_ENTRY).into_iter().chain(loader).collect();
-        Self::of(snapshot.arch, memory, &snapshot.space, &snapshot.space).starts(starts)
+        let initial_sp = *answers.initial_sp.get_or_init(|| initial_sp(snapshot));
+        let evidence = Self::of(snapshot.arch, memory, &snapshot.space, &snapshot.space);
+        Self { answers, ..evidence.starts(starts).initial_stack(initial_sp) }
     }
 
     /// Evidence from a target's memory, code and stacks.
     pub fn of(arch: &'static Arch, memory: &'s dyn Memory, modules: &'s dyn Modules, stacks: &'s dyn Stacks) -> Self {
-        let calls = RefCell::default();
         let registry = Registry::default();
-        Self { arch, memory, modules, stacks, registry, starts: Vec::new(), initial_sp: None, calls }
+        let answers = Rc::default();
+        Self { arch, memory, modules, stacks, registry, starts: Vec::new(), initial_sp: None, answers }
     }
 
     /// Makes known where the program and its interpreter begin.
@@ -96,10 +108,10 @@ impl<'s> FileEvidence<'s> {
 
 impl Evidence for FileEvidence<'_> {
     fn call(&self, return_address: u64, callee: CodeAddress) -> Witness {
-        let known = self.calls.borrow().get(&(return_address, callee)).copied();
+        let known = self.answers.calls.borrow().get(&(return_address, callee)).copied();
         known.unwrap_or_else(|| {
             let witness = self.witness(return_address, callee);
-            self.calls.borrow_mut().insert((return_address, callee), witness);
+            self.answers.calls.borrow_mut().insert((return_address, callee), witness);
             witness
         })
     }

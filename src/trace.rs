@@ -4,15 +4,16 @@
 //!   SignalFrame ─► Cfi<DwarfRows> ─► Markers ─► Cfi<AnalysedRows> ─► Entry ─► FramePointer
 //! ```
 
-use crate::evidence::FileEvidence;
+use crate::evidence::{Answers, FileEvidence};
 use crate::rows::{AnalysedRows, CachedRows};
 use crate::snapshot::Snapshot;
+use std::rc::Rc;
 use surestack_cfi::{Cfi, DwarfRows};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
 use surestack_framehop::Framehop;
 use surestack_reliable::{Doubted, Judge, Verdict};
 use surestack_signal_frame::SignalFrame;
-use surestack_walk::{CodeAddress, End, Error, Frame, Memory, Registry, Regs, Stop, Target, Unwinder, Walk, Why};
+use surestack_walk::{CodeAddress, End, Error, Frame, Registry, Regs, Stop, Target, Unwinder, Walk, Why};
 
 /// Which unwinders are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,14 +29,21 @@ pub enum Method {
     Framehop,
 }
 
-/// Walks and judges threads of one snapshot. What it learns about code is kept for the next thread.
-pub struct Tracer<'s> {
-    snapshot: &'s Snapshot,
-    registry: Registry<'s>,
+/// What was learned about a target's code. It stays true as long as nothing is mapped anew.
+#[derive(Default)]
+pub struct Known {
     dwarf: Cfi<CachedRows<DwarfRows>>,
     analysed: Cfi<CachedRows<AnalysedRows>>,
-    evidence: FileEvidence<'s>,
     framehop: Framehop,
+    answers: Rc<Answers>,
+}
+
+/// Walks and judges threads of one snapshot.
+pub struct Tracer<'s> {
+    snapshot: &'s Snapshot,
+    known: &'s Known,
+    registry: Registry<'s>,
+    evidence: FileEvidence<'s>,
     method: Method,
     budget: usize,
 }
@@ -61,15 +69,13 @@ pub struct Judged {
 pub const DEFAULT_BUDGET: usize = 1 << 29;
 
 impl<'s> Tracer<'s> {
-    /// A tracer that knows nothing yet.
-    pub fn new(snapshot: &'s Snapshot) -> Self {
+    /// A tracer of a snapshot's threads, adding to what is known about its code.
+    pub fn new(snapshot: &'s Snapshot, known: &'s Known) -> Self {
         Self {
             snapshot,
-            registry: Registry::default(),
-            dwarf: Cfi(CachedRows::default()),
-            analysed: Cfi(CachedRows::default()),
-            evidence: FileEvidence::new(snapshot),
-            framehop: Framehop::new(),
+            known,
+            registry: Registry { signed_bits: snapshot.signed_bits, ..Registry::default() },
+            evidence: FileEvidence::new(snapshot, Rc::clone(&known.answers)),
             method: Method::Best,
             budget: DEFAULT_BUDGET,
         }
@@ -78,7 +84,7 @@ impl<'s> Tracer<'s> {
     /// Uses what the user made known: markers, roots.
     #[must_use]
     pub fn registry(mut self, registry: Registry<'s>) -> Self {
-        self.registry = registry;
+        self.registry = Registry { signed_bits: self.registry.signed_bits | registry.signed_bits, ..registry };
         self
     }
 
@@ -130,14 +136,14 @@ impl<'s> Tracer<'s> {
 
     fn unwinders(&self) -> Vec<(&'static str, &dyn Unwinder)> {
         let signal: (_, &dyn Unwinder) = ("signal frame", &SignalFrame);
-        let dwarf: (_, &dyn Unwinder) = ("cfi", &self.dwarf);
+        let dwarf: (_, &dyn Unwinder) = ("cfi", &self.known.dwarf);
         let markers: (_, &dyn Unwinder) = ("marker", &Markers);
         let [entry, fp]: [(_, &dyn Unwinder); 2] = [("entry", &Entry), ("frame pointer", &FramePointer)];
         match self.method {
-            Method::Best => vec![signal, dwarf, markers, ("analysis", &self.analysed), entry, fp],
+            Method::Best => vec![signal, dwarf, markers, ("analysis", &self.known.analysed), entry, fp],
             Method::Cfi => vec![signal, dwarf, markers],
             Method::FramePointer => vec![signal, markers, entry, fp],
-            Method::Framehop => vec![("framehop", &self.framehop)],
+            Method::Framehop => vec![("framehop", &self.known.framehop)],
         }
     }
 

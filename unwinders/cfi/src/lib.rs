@@ -50,7 +50,7 @@ pub enum Lookup<'r> {
 }
 
 /// Finds callers by rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cfi<R>(pub R);
 
 impl<R: Rows> Unwinder for Cfi<R> {
