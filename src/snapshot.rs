@@ -3,7 +3,9 @@
 //! Whatever it was read from, a snapshot is this one struct: readers fill it in, consumers only look at it.
 
 pub mod core_file;
+pub mod initial_stack;
 mod placement;
+pub mod process;
 mod registers;
 
 use crate::image::{BuildId, Image};
@@ -119,6 +121,8 @@ pub struct AddressSpace {
     pub modules: Vec<LoadedModule>,
     /// Whether `mappings` is all there is; an address outside is then known to be unmapped.
     pub complete: bool,
+    /// Some address on the stack that the kernel made for the program's first thread, where it is known.
+    pub main_stack: Option<u64>,
 }
 
 /// A mapping.
@@ -160,6 +164,8 @@ pub struct LoadedModule {
 /// How a module's image is known to be the file that was mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
+    /// It was opened through the target's own mapping (`/proc/PID/map_files`): the very file.
+    Mapped,
     /// The file on disk has the build ID that the target's memory shows.
     BuildId,
     /// No build ID; every byte of the file that the target's memory holds is the same there.
@@ -225,7 +231,9 @@ impl Modules for AddressSpace {
 impl Stacks for AddressSpace {
     /// The writable mapping that holds `address`, or ends there.
     fn find(&self, address: u64) -> Option<Stack> {
-        let stack = |mapped: &Mapped| Stack { low: mapped.start, high: mapped.end, kind: StackKind::Other };
+        let is_main = |mapped: &Mapped| self.main_stack.is_some_and(|at| (mapped.start..mapped.end).contains(&at));
+        let kind = |mapped: &Mapped| if is_main(mapped) { StackKind::Main } else { StackKind::Other };
+        let stack = |mapped: &Mapped| Stack { low: mapped.start, high: mapped.end, kind: kind(mapped) };
         let below = || self.mapped(address.checked_sub(1)?).filter(|mapped| mapped.end == address);
         self.mapped(address).or_else(below).filter(|mapped| mapped.writable != Some(false)).map(stack)
     }

@@ -47,8 +47,12 @@ pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
 
     let loads: Vec<Segment> = headers.segments.iter().filter(|segment| segment.kind == PT_LOAD).copied().collect();
     let (mappings, whole) = mappings(&loads, &notes.files);
-    let mut space =
-        AddressSpace { mappings, modules: vec![], complete: whole && headers.announced == headers.segments.len() };
+    let mut space = AddressSpace {
+        mappings,
+        complete: whole && headers.announced == headers.segments.len(),
+        ..AddressSpace::default()
+    };
+    space.main_stack = super::initial_stack::address_on_it(&notes.process);
     let mut memory = CoreMemory::new(bytes, &loads);
     space.mappings.iter().filter(|mapped| mapped.executable.is_none()).for_each(|mapped| memory.also_absent(mapped));
     modules::load(arch, &notes, find, &mut space, &mut memory);

@@ -1,0 +1,210 @@
+//! A live process whose threads somebody else keeps stopped, as a snapshot that is asked again and again.
+//!
+//! Made for single-stepping: between two asks only the registers change and nothing is read here. Modules and mappings
+//! are read when the caller says that they changed; images stay open as long as the same file is mapped.
+//! It neither attaches nor stops anything: reading needs the rights of ptrace, which who stopped the process has.
+
+mod maps;
+
+use super::placement::Placement;
+use super::{AddressSpace, Identity, LoadedModule, Snapshot, Thread, auxv, registers};
+use crate::error::Error;
+use crate::image::{Find, Image};
+use maps::Map;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use surestack_walk::{Arch, Memory, Regs, Stop};
+
+/// Auxiliary vector: address of the vDSO.
+const AT_SYSINFO_EHDR: u64 = 33;
+/// Largest vDSO that is read.
+const VDSO: u64 = 1 << 20;
+
+/// A process whose threads somebody keeps stopped.
+pub struct StoppedProcess {
+    pid: u32,
+    find: Find,
+    images: HashMap<FileKey, (Arc<Image>, Option<Arc<Image>>)>,
+    snapshot: Snapshot,
+}
+
+/// What makes two mappings show the same file.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct FileKey {
+    device: String,
+    inode: u64,
+    path: PathBuf,
+}
+
+impl StoppedProcess {
+    /// The process `pid`, stopped by the caller. It has no threads until [`StoppedProcess::stopped_at`] says one.
+    ///
+    /// # Errors
+    /// [`Error::Process`] when it cannot be read.
+    pub fn open(pid: u32, find: Find) -> Result<Self, Error> {
+        let memory = ProcessMemory::open(pid).map_err(refused(pid, "opening its memory"))?;
+        let snapshot = Snapshot {
+            arch: arch(pid)?,
+            process: super::Process { pid: Some(pid), ..super::Process::default() },
+            threads: vec![],
+            space: AddressSpace { complete: true, ..AddressSpace::default() },
+            memory: Box::new(memory),
+            gaps: vec![],
+            signed_bits: 0,
+        };
+        let mut process = Self { pid, find, images: HashMap::new(), snapshot };
+        process.refresh()?;
+        Ok(process)
+    }
+
+    /// Reads the mappings and modules anew, and after an exec the program and its memory too.
+    ///
+    /// # Errors
+    /// [`Error::Process`] when the process cannot be read any more.
+    pub fn refresh(&mut self) -> Result<(), Error> {
+        let pid = self.pid;
+        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}"));
+        let auxiliary = read("auxv").map_err(refused(pid, "reading its auxiliary vector"))?;
+        let auxiliary = auxv(&auxiliary);
+        if auxiliary != self.snapshot.process.auxv {
+            // The memory file belongs to the address space it was opened in, which exec has replaced.
+            let memory = ProcessMemory::open(pid).map_err(refused(pid, "opening its memory"))?;
+            self.snapshot.memory = Box::new(memory);
+            let name = read("comm").map_err(refused(pid, "reading its name"))?;
+            self.snapshot.process.name = Some(String::from_utf8_lossy(&name).trim_end().to_owned());
+            self.snapshot.process.auxv = auxiliary;
+        }
+        let text = read("maps").map_err(refused(pid, "reading its mappings"))?;
+        let maps: Vec<Map> = text.split(|&byte| byte == b'\n').filter_map(Map::parse).collect();
+        self.snapshot.space.modules = self.modules(&maps);
+        let main_stack = maps.iter().find(|map| map.path.as_deref() == Some(Path::new("[stack]")));
+        self.snapshot.space.main_stack = main_stack.and_then(|map| map.end.checked_sub(1));
+        self.snapshot.space.mappings = maps.into_iter().map(Map::mapped).collect();
+        Ok(())
+    }
+
+    /// Makes thread `id` the snapshot's only one, stopped with these registers (`struct user_regs_struct`).
+    ///
+    /// # Errors
+    /// [`Error::Process`] when `block` is shorter than the registers.
+    pub fn stopped_at(&mut self, id: u32, block: &[u8], stop: Stop) -> Result<&Snapshot, Error> {
+        let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let regs = registers::live(self.snapshot.arch, block);
+        let regs: Regs = regs.ok_or_else(short).map_err(refused(self.pid, "decoding registers"))?;
+        // The kernel grows the initial stack without anybody asking for it.
+        let sp = regs.get(self.snapshot.arch.sp);
+        if sp.is_some_and(|sp| self.snapshot.space.mapped(sp).is_none()) {
+            self.refresh()?;
+        }
+        let threads = &mut self.snapshot.threads;
+        match threads.as_mut_slice() {
+            [thread] => (thread.id, thread.regs, thread.stop) = (id, regs, stop),
+            _ => *threads = vec![Thread { id, name: None, regs, stop, signal: None }],
+        }
+        Ok(&self.snapshot)
+    }
+
+    /// The process as it is known.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Files mapped from their beginning with code in them, and the vDSO.
+    fn modules(&mut self, maps: &[Map]) -> Vec<LoadedModule> {
+        let vdso = self.snapshot.process.aux(AT_SYSINFO_EHDR);
+        let mut modules: Vec<LoadedModule> = vec![];
+        for (index, map) in maps.iter().enumerate() {
+            let begins = modules.last().is_none_or(|last| map.start >= last.end);
+            let is_vdso = vdso == Some(map.start);
+            let has_code = || {
+                let rest = maps.get(index..).unwrap_or_default();
+                let same = |other: &&Map| other.path == map.path || other.path.is_none();
+                rest.iter().take_while(same).any(|other| other.executable && other.path == map.path)
+            };
+            if !begins || map.offset != 0 || !(is_vdso || map.inode != 0 && has_code()) {
+                continue;
+            }
+            let found = if is_vdso { self.vdso(map) } else { self.file(map) };
+            let Some((path, image, debug, identity)) = found else { continue };
+            let Some(Placement { bias, start, end }) = Placement::at_base(image.segments(), map.start) else {
+                continue;
+            };
+            let build_id = image.build_id();
+            modules.push(LoadedModule { start, end, bias, path, build_id, image: Some(image), debug, identity });
+        }
+        modules
+    }
+
+    /// The file of a mapping. `/proc/PID/map_files` is the very file that is mapped, deleted or replaced since.
+    fn file(&mut self, map: &Map) -> Option<Named> {
+        let path = map.path.clone()?;
+        let key = FileKey { device: map.device.clone(), inode: map.inode, path: path.clone() };
+        if !self.images.contains_key(&key) {
+            let very_file = format!("/proc/{}/map_files/{:x}-{:x}", self.pid, map.start, map.end);
+            let image = Image::open(Path::new(&very_file)).ok()?;
+            let debug = self.find.debug_file(&image, &path).map(Arc::new);
+            self.images.insert(key.clone(), (Arc::new(image), debug));
+        }
+        let (image, debug) = self.images.get(&key)?;
+        Some((path, image.clone(), debug.clone(), Identity::Mapped))
+    }
+
+    fn vdso(&self, map: &Map) -> Option<Named> {
+        let size = map.end.checked_sub(map.start)?.min(VDSO);
+        let mut bytes = vec![0; usize::try_from(size).ok()?];
+        self.snapshot.memory.read(map.start, &mut bytes).ok()?;
+        let image = Image::from_bytes(bytes, "[vdso]").ok()?;
+        Some((PathBuf::from("[vdso]"), Arc::new(image), None, Identity::Memory))
+    }
+}
+
+/// A module's path, image, debug file and identity.
+type Named = (PathBuf, Arc<Image>, Option<Arc<Image>>, Identity);
+
+/// The architecture of the program that the process runs.
+fn arch(pid: u32) -> Result<&'static Arch, Error> {
+    let program = Image::open(Path::new(&format!("/proc/{pid}/exe")))?;
+    let unknown = || io::Error::other(format!("e_machine {} is not supported", program.machine()));
+    Arch::of_machine(program.machine()).ok_or_else(unknown).map_err(refused(pid, "reading its program"))
+}
+
+fn refused(pid: u32, what: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Process { pid, what, source }
+}
+
+/// The memory of a process.
+struct ProcessMemory {
+    pid: libc::pid_t,
+    file: File,
+}
+
+impl ProcessMemory {
+    fn open(pid: u32) -> io::Result<Self> {
+        let file = File::open(format!("/proc/{pid}/mem"))?;
+        Ok(Self { pid: libc::pid_t::try_from(pid).map_err(io::Error::other)?, file })
+    }
+
+    /// Reads without the file, where a security module forbids that; whether all of `into` was filled.
+    fn read_remote(&self, address: u64, into: &mut [u8]) -> bool {
+        let Ok(at) = usize::try_from(address) else { return false };
+        let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+        let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(at), iov_len: into.len() };
+        // SAFETY: `local` describes `into`, which is ours to write; the kernel checks the remote side.
+        let read = unsafe { libc::process_vm_readv(self.pid, &local, 1, &remote, 1, 0) };
+        usize::try_from(read) == Ok(into.len())
+    }
+}
+
+impl Memory for ProcessMemory {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), surestack_walk::Error> {
+        // Offsets above i64::MAX (the vsyscall page) are refused by the system call.
+        if self.file.read_exact_at(into, address).is_ok() || self.read_remote(address, into) {
+            return Ok(());
+        }
+        Err(surestack_walk::Error::Unreadable { address })
+    }
+}
