@@ -1,4 +1,4 @@
-//! To be written.
+//! Stack unwinding you can trust.
 
 pub mod analysis;
 pub mod error;
@@ -10,3 +10,8 @@ pub mod rows;
 pub mod snapshot;
 pub mod symbol;
 pub mod trace;
+
+pub use error::Error;
+pub use surestack_reliable::{Doubt, Doubted, Verdict};
+/// The nouns of stack walking: what an unwinder of your own is written against.
+pub use surestack_walk as walk;

@@ -89,8 +89,7 @@ impl World for Code {
         let maps = Maps::of(self.pid);
         let (one, other) = (maps.at(a), maps.at(b));
         // Below the main stack there is room that becomes part of it when touched.
-        let grows =
-            one.is_some_and(|m| m.name == "[stack]" && b < m.start && m.start - b < 8 << 20);
+        let grows = one.is_some_and(|m| m.name == "[stack]" && b < m.start && m.start - b < 8 << 20);
         one.is_some() && one == other || other.is_none() && grows
     }
 

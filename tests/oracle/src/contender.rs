@@ -6,6 +6,7 @@ pub mod framehop;
 pub mod libdwfl;
 #[cfg(feature = "peers")]
 pub mod libunwind;
+pub mod ours;
 
 use crate::maps::{Maps, Module};
 use crate::memory::Memory;
@@ -62,6 +63,7 @@ pub const MAX_FRAMES: usize = 4096;
 /// Everybody who can be asked in this build.
 pub fn all() -> Vec<Box<dyn Contender>> {
     vec![
+        Box::new(ours::Surestack::default()),
         Box::new(frame_pointer::FramePointer),
         Box::new(framehop::Framehop::default()),
         #[cfg(feature = "peers")]
@@ -76,9 +78,6 @@ pub fn missing() -> &'static [(&'static str, &'static str)] {
     if cfg!(feature = "peers") {
         &[]
     } else {
-        &[
-            ("libdwfl", "build with --features peers"),
-            ("libunwind", "build with --features peers"),
-        ]
+        &[("libdwfl", "build with --features peers"), ("libunwind", "build with --features peers")]
     }
 }

@@ -44,10 +44,7 @@ pub fn decode(bytes: &[u8], pc: u64) -> Option<Decoded> {
         return None;
     }
     let len = u8::try_from(instruction.len()).ok()?;
-    Some(Decoded {
-        effect: effect(&instruction),
-        len,
-    })
+    Some(Decoded { effect: effect(&instruction), len })
 }
 
 fn effect(instruction: &Instruction) -> Effect {
@@ -68,16 +65,8 @@ fn effect(instruction: &Instruction) -> Effect {
         Mnemonic::Leave => Effect::LoadSp,
         Mnemonic::Mov | Mnemonic::Pop if writes_sp => Effect::LoadSp,
         Mnemonic::Lea if writes_sp && instruction.memory_base() != Register::RSP => Effect::LoadSp,
-        Mnemonic::Xchg if writes_sp || instruction.op1_register() == Register::RSP => {
-            Effect::LoadSp
-        }
-        Mnemonic::Cmove
-        | Mnemonic::Cmovne
-        | Mnemonic::Cmova
-        | Mnemonic::Cmovae
-        | Mnemonic::Cmovb
-            if writes_sp =>
-        {
+        Mnemonic::Xchg if writes_sp || instruction.op1_register() == Register::RSP => Effect::LoadSp,
+        Mnemonic::Cmove | Mnemonic::Cmovne | Mnemonic::Cmova | Mnemonic::Cmovae | Mnemonic::Cmovb if writes_sp => {
             Effect::LoadSp
         }
         Mnemonic::Pop => Effect::Pop,
@@ -127,10 +116,7 @@ mod tests {
 
     #[test]
     fn a_call_is_recognised_by_the_bytes_before_its_return_address() {
-        assert!(ends_with_call(
-            &[0x90, 0x90, 0x90, 0xe8, 1, 2, 3, 4],
-            0x1008
-        ));
+        assert!(ends_with_call(&[0x90, 0x90, 0x90, 0xe8, 1, 2, 3, 4], 0x1008));
         assert!(!ends_with_call(&[0x90; 8], 0x1008));
     }
 }

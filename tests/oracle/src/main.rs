@@ -66,12 +66,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
         every_inject: 1000,
     };
     while let Some(word) = words.next() {
-        let value = words
-            .next()
-            .ok_or_else(|| Error::new(format!("{word} needs a value")))?;
+        let value = words.next().ok_or_else(|| Error::new(format!("{word} needs a value")))?;
         let number = value.parse::<u64>().ok().filter(|&n| n > 0);
-        let number =
-            number.ok_or_else(|| Error::new(format!("{word} needs a number above 0, not {value}")));
+        let number = number.ok_or_else(|| Error::new(format!("{word} needs a number above 0, not {value}")));
         match word.as_str() {
             "--target" => arguments.targets.push(value),
             "--table" => arguments.table = Some(value),
@@ -92,9 +89,7 @@ fn begin(value: &str) -> Result<Begin> {
     match value {
         "kernel" => Ok(Begin::Kernel),
         "entry" => Ok(Begin::Entry),
-        _ => Err(Error::new(format!(
-            "--from takes kernel or entry, not {value}"
-        ))),
+        _ => Err(Error::new(format!("--from takes kernel or entry, not {value}"))),
     }
 }
 
@@ -102,10 +97,7 @@ fn chosen(arguments: &Arguments) -> Result<Vec<(&'static Target, Plan)>> {
     for name in &arguments.targets {
         if !TARGETS.iter().any(|t| t.name == name) {
             let names: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();
-            return Err(Error::new(format!(
-                "no target is called {name}; there are {}",
-                names.join(", ")
-            )));
+            return Err(Error::new(format!("no target is called {name}; there are {}", names.join(", "))));
         }
     }
     let mut chosen = Vec::new();
@@ -128,10 +120,7 @@ fn adjusted(plan: Plan, arguments: &Arguments) -> Plan {
         begin: arguments.begin.unwrap_or(plan.begin),
         every: arguments.every.unwrap_or(plan.every),
         max_steps: arguments.max_steps.unwrap_or(plan.max_steps),
-        inject: arguments
-            .inject
-            .map(|signal| (signal, arguments.every_inject))
-            .or(plan.inject),
+        inject: arguments.inject.map(|signal| (signal, arguments.every_inject)).or(plan.inject),
     }
 }
 
@@ -139,15 +128,9 @@ fn adjusted(plan: Plan, arguments: &Arguments) -> Plan {
 fn run(arguments: &Arguments) -> Result<bool> {
     let ran = run::run(&chosen(arguments)?, arguments.jobs, report);
     let failures = ran.iter().filter(|(_, outcome)| outcome.is_err()).count();
-    let outcomes: Vec<Outcome> = ran
-        .into_iter()
-        .filter_map(|(_, outcome)| outcome.ok())
-        .collect();
+    let outcomes: Vec<Outcome> = ran.into_iter().filter_map(|(_, outcome)| outcome.ok()).collect();
 
-    let names: Vec<String> = contender::all()
-        .iter()
-        .map(|c| c.name().to_owned())
-        .collect();
+    let names: Vec<String> = contender::all().iter().map(|c| c.name().to_owned()).collect();
     let text = table::table(&names, contender::missing(), &outcomes);
     print!("{text}");
     if let Some(path) = &arguments.table {
@@ -155,8 +138,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     let default = programs::directory().join("causes.md");
     let path = arguments.causes.as_ref().map_or(default, Into::into);
-    fs::write(&path, table::causes(&names, &outcomes))
-        .map_err(|e| Error::system(path.display(), e))?;
+    fs::write(&path, table::causes(&names, &outcomes)).map_err(|e| Error::system(path.display(), e))?;
     println!("Causes of wrong answers: {}", path.display());
     if failures > 0 {
         println!("{failures} targets could not be run.");

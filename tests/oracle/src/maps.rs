@@ -51,16 +51,9 @@ impl Maps {
                 low = Some(mapping);
             }
             let base = low.map_or(mapping.start, |l| l.start.wrapping_sub(l.offset));
-            let known = modules
-                .iter()
-                .position(|m| m.name == mapping.name && m.base == base);
+            let known = modules.iter().position(|m| m.name == mapping.name && m.base == base);
             let i = known.unwrap_or_else(|| {
-                modules.push(Module {
-                    name: mapping.name.clone(),
-                    base,
-                    end: mapping.end,
-                    runs: false,
-                });
+                modules.push(Module { name: mapping.name.clone(), base, end: mapping.end, runs: false });
                 modules.len() - 1
             });
             if let Some(module) = modules.get_mut(i) {
@@ -108,10 +101,7 @@ mod tests {
     fn a_line_of_the_maps_file_is_read_with_its_name() {
         let line = "7ffff7fc3000-7ffff7fc5000 r-xp 00001000 00:00 7   /lib/a b.so";
         let mapping = parse(line).expect("a mapping");
-        assert_eq!(
-            (mapping.start, mapping.end, mapping.offset),
-            (0x7fff_f7fc_3000, 0x7fff_f7fc_5000, 0x1000)
-        );
+        assert_eq!((mapping.start, mapping.end, mapping.offset), (0x7fff_f7fc_3000, 0x7fff_f7fc_5000, 0x1000));
         assert!(mapping.executable);
         assert_eq!(mapping.name, "/lib/a b.so");
     }

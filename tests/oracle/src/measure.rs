@@ -73,10 +73,7 @@ pub fn measure(
     let end = loop {
         let (first_visit, landing) = match session.step()? {
             Event::Ended(wait) => break Some(wait),
-            Event::Stopped {
-                first_visit,
-                landing,
-            } => (first_visit, landing),
+            Event::Stopped { first_visit, landing } => (first_visit, landing),
         };
         if let Some(landing) = landing {
             for asked in waiting.remove(&session.tid()).unwrap_or_default() {
@@ -89,10 +86,7 @@ pub fn measure(
         {
             session.inject(signal)?;
         }
-        let sampled = Sampled {
-            uniform: step % plan.every == 0,
-            cover: first_visit,
-        };
+        let sampled = Sampled { uniform: step % plan.every == 0, cover: first_visit };
         if sampled.uniform || sampled.cover {
             let Truth { pcs, certainty } = session.truth()?;
             if certainty == Certainty::Unknown {
@@ -100,12 +94,7 @@ pub fn measure(
             } else {
                 let stop = session.stop()?;
                 let answers = contenders.iter_mut().map(|c| c.ask(&stop)).collect();
-                let asked = Asked {
-                    step,
-                    sampled,
-                    pcs,
-                    answers,
-                };
+                let asked = Asked { step, sampled, pcs, answers };
                 match certainty {
                     Certainty::Landing => waiting.entry(session.tid()).or_default().push(asked),
                     _ => judge.judge(&mut session, &asked)?,
@@ -119,22 +108,8 @@ pub fn measure(
     judge.unjudged += waiting.values().map(|w| w.len() as u64).sum::<u64>();
     let counts = session.counts();
     drop(session);
-    let Judge {
-        name,
-        scores,
-        roots,
-        unjudged,
-        ..
-    } = judge;
-    Ok(Outcome {
-        name,
-        scores,
-        counts,
-        roots,
-        unjudged,
-        end,
-        took: began.elapsed(),
-    })
+    let Judge { name, scores, roots, unjudged, .. } = judge;
+    Ok(Outcome { name, scores, counts, roots, unjudged, end, took: began.elapsed() })
 }
 
 struct Judge {
@@ -160,12 +135,7 @@ impl Judge {
     }
 
     fn judge(&mut self, session: &mut Session, asked: &Asked) -> Result<()> {
-        let Asked {
-            step,
-            sampled,
-            pcs: truth,
-            answers,
-        } = asked;
+        let Asked { step, sampled, pcs: truth, answers } = asked;
         let stop = session.stop()?;
         let last = truth.last().copied().unwrap_or_default();
         let root = self.symbols.place(stop.modules, last);
@@ -176,20 +146,13 @@ impl Judge {
             };
             let last_right = truth.get(at.saturating_sub(1)).copied().unwrap_or_default();
             let place = self.symbols.place(stop.modules, last_right);
-            let cause = Cause {
-                function: place.in_function(),
-                caller: at > 1,
-                departure,
-                trusted: answer.trusted,
-            };
+            let cause = Cause { function: place.in_function(), caller: at > 1, departure, trusted: answer.trusted };
             let vouched_for_ours = answer.trusted && name == OURS;
             let seen = score.causes.entry(cause).or_default();
             seen.uniform += u64::from(sampled.uniform);
             seen.cover += u64::from(sampled.cover);
             if seen.example.is_empty() || vouched_for_ours {
-                let pc = self
-                    .symbols
-                    .place(stop.modules, truth.first().copied().unwrap_or_default());
+                let pc = self.symbols.place(stop.modules, truth.first().copied().unwrap_or_default());
                 let text = format!(
                     "{} step {step} pc {pc}: frame {} at {place}; said [{}], true [{}]; {}",
                     self.name,

@@ -29,20 +29,11 @@ pub fn build(source: &str, name: &str, flags: &[&str]) -> Result<PathBuf> {
     };
     // Built aside and renamed, so that two runs at once do not see half a program.
     let aside = directory.join(format!("{name}.{}", std::process::id()));
-    let output = Command::new(compiler)
-        .args(fixed)
-        .arg("-o")
-        .arg(&aside)
-        .arg(&source)
-        .args(flags)
-        .output();
+    let output = Command::new(compiler).args(fixed).arg("-o").arg(&aside).arg(&source).args(flags).output();
     let output = output.map_err(|e| Error::system(format!("cannot run {compiler}"), e))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::new(format!(
-            "{compiler} refused {}: {said}",
-            source.display()
-        )));
+        return Err(Error::new(format!("{compiler} refused {}: {said}", source.display())));
     }
     fs::rename(&aside, &program).map_err(|e| Error::system(program.display(), e))?;
     Ok(program)
@@ -83,10 +74,7 @@ fn inputs() -> Vec<(&'static str, String)> {
         ("small.cc", SMALL_CC.to_owned()),
         ("small.s", SMALL_S.to_owned()),
         ("rules.mk", RULES_MK.to_owned()),
-        (
-            "script.bc",
-            "scale=20\ne(1)\nfor (i = 1; i < 6; i++) s(i) * l(i) / i\nquit\n".to_owned(),
-        ),
+        ("script.bc", "scale=20\ne(1)\nfor (i = 1; i < 6; i++) s(i) * l(i) / i\nquit\n".to_owned()),
         ("script.pl", SCRIPT_PL.to_owned()),
         ("script.py", SCRIPT_PY.to_owned()),
         ("script.sh", SCRIPT_SH.to_owned()),

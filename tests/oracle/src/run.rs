@@ -12,11 +12,7 @@ pub type Ran = (&'static Target, Result<Outcome>);
 
 /// Runs each target by its plan, `jobs` at a time, each with contenders of its own; `report` hears of each as it ends.
 /// The results are in the order of the targets.
-pub fn run(
-    targets: &[(&'static Target, Plan)],
-    jobs: usize,
-    report: impl Fn(&Ran) + Sync,
-) -> Vec<Ran> {
+pub fn run(targets: &[(&'static Target, Plan)], jobs: usize, report: impl Fn(&Ran) + Sync) -> Vec<Ran> {
     let queue = Mutex::new(targets.iter().enumerate().rev().collect::<Vec<_>>());
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -25,8 +21,7 @@ pub fn run(
                 while let Some((i, (target, plan))) = queue.lock().ok().and_then(|mut q| q.pop()) {
                     let mut command = target.command();
                     let outcome = command.as_mut().map_err(|e| e.clone());
-                    let outcome =
-                        outcome.and_then(|c| measure(target.name, c, plan, &mut contender::all()));
+                    let outcome = outcome.and_then(|c| measure(target.name, c, plan, &mut contender::all()));
                     let ran = (*target, outcome);
                     report(&ran);
                     if let Ok(mut done) = done.lock() {

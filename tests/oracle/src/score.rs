@@ -114,12 +114,7 @@ pub struct Score {
 
 impl Score {
     /// Counts one answer; says where it departs from the truth.
-    pub fn note(
-        &mut self,
-        answer: &Answer,
-        truth: &[u64],
-        sampled: Sampled,
-    ) -> Option<(usize, Departure)> {
+    pub fn note(&mut self, answer: &Answer, truth: &[u64], sampled: Sampled) -> Option<(usize, Departure)> {
         let departure = departure(&answer.pcs, truth);
         if sampled.uniform {
             self.uniform.note(departure.is_none(), answer.trusted);
@@ -151,63 +146,28 @@ mod tests {
     use super::*;
 
     fn answer(pcs: &[u64], trusted: bool) -> Answer {
-        Answer {
-            pcs: pcs.to_vec(),
-            trusted,
-            why: String::new(),
-        }
+        Answer { pcs: pcs.to_vec(), trusted, why: String::new() }
     }
 
     #[test]
     fn a_chain_is_right_only_if_every_position_agrees() {
         assert_eq!(departure(&[1, 2, 3], &[1, 2, 3]), None);
-        assert_eq!(
-            departure(&[1, 2], &[1, 2, 3]),
-            Some((2, Departure::EndsEarly))
-        );
-        assert_eq!(
-            departure(&[1, 2, 3, 4], &[1, 2, 3]),
-            Some((3, Departure::GoesOn))
-        );
-        assert_eq!(
-            departure(&[1, 9, 3], &[1, 2, 3]),
-            Some((1, Departure::Differs))
-        );
+        assert_eq!(departure(&[1, 2], &[1, 2, 3]), Some((2, Departure::EndsEarly)));
+        assert_eq!(departure(&[1, 2, 3, 4], &[1, 2, 3]), Some((3, Departure::GoesOn)));
+        assert_eq!(departure(&[1, 9, 3], &[1, 2, 3]), Some((1, Departure::Differs)));
         assert_eq!(departure(&[], &[1]), Some((0, Departure::EndsEarly)));
     }
 
     #[test]
     fn trust_in_a_wrong_chain_is_counted_apart_from_honest_failure() {
         let mut score = Score::default();
-        let both = Sampled {
-            uniform: true,
-            cover: true,
-        };
-        let once = Sampled {
-            uniform: true,
-            cover: false,
-        };
+        let both = Sampled { uniform: true, cover: true };
+        let once = Sampled { uniform: true, cover: false };
         score.note(&answer(&[1, 2], true), &[1, 2], both);
         score.note(&answer(&[1], true), &[1, 2], both);
         score.note(&answer(&[1], false), &[1, 2], once);
         score.note(&answer(&[1, 2], false), &[1, 2], once);
-        assert_eq!(
-            score.uniform,
-            Tally {
-                asked: 4,
-                right: 2,
-                right_trusted: 1,
-                false_trust: 1
-            }
-        );
-        assert_eq!(
-            score.cover,
-            Tally {
-                asked: 2,
-                right: 1,
-                right_trusted: 1,
-                false_trust: 1
-            }
-        );
+        assert_eq!(score.uniform, Tally { asked: 4, right: 2, right_trusted: 1, false_trust: 1 });
+        assert_eq!(score.cover, Tally { asked: 2, right: 1, right_trusted: 1, false_trust: 1 });
     }
 }

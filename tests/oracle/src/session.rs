@@ -138,10 +138,7 @@ impl Session {
                 Wait::Exited(_) | Wait::Killed(_) => {
                     self.threads.remove(&tid);
                 }
-                Wait::Stopped {
-                    event: libc::PTRACE_EVENT_EXEC,
-                    ..
-                } => {
+                Wait::Stopped { event: libc::PTRACE_EVENT_EXEC, .. } => {
                     self.threads.clear();
                     self.code.replaced();
                     self.counts.execs += 1;
@@ -156,10 +153,7 @@ impl Session {
                 }
                 Wait::Stopped { signal, .. } => {
                     self.current = tid;
-                    let planned = self
-                        .thread()?
-                        .decoded
-                        .is_some_and(|d| d.effect == Effect::Breakpoint);
+                    let planned = self.thread()?.decoded.is_some_and(|d| d.effect == Effect::Breakpoint);
                     let landing = self.advance()?;
                     if signal == libc::SIGTRAP && !planned {
                         return Ok(self.stopped(landing));
@@ -173,12 +167,9 @@ impl Session {
 
     /// Delivers `signal` to the current thread before its next instruction, if the program has a handler for it.
     pub fn inject(&mut self, signal: i32) -> Result<()> {
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", self.current)).unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.current)).unwrap_or_default();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        let caught = caught
-            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            .unwrap_or(0);
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
         if caught >> (signal - 1) & 1 == 1 {
             self.thread()?.deliver = signal;
         }
@@ -188,10 +179,7 @@ impl Session {
     /// The true chain where the current thread is.
     pub fn truth(&mut self) -> Result<Truth> {
         let memory = Memory::of(self.pid);
-        let thread = self
-            .threads
-            .get(&self.current)
-            .ok_or_else(|| Error::new("no current thread"))?;
+        let thread = self.threads.get(&self.current).ok_or_else(|| Error::new("no current thread"))?;
         let entries: Vec<_> = thread.shadow.entries().copied().collect();
         let slots: Vec<u64> = entries.iter().map(|e| e.slot).collect();
         let found = memory.words(&slots).unwrap_or_default();
@@ -204,10 +192,7 @@ impl Session {
             }
             self.counts.rewritten += u64::from(entry.place == Place::Stack && now != entry.address);
         }
-        Ok(Truth {
-            pcs,
-            certainty: thread.shadow.certainty(),
-        })
+        Ok(Truth { pcs, certainty: thread.shadow.certainty() })
     }
 
     /// What a contender is shown where the current thread is.
@@ -235,10 +220,7 @@ impl Session {
 
     /// The registers of the current thread.
     pub fn registers(&self) -> Result<user_regs_struct> {
-        let thread = self
-            .threads
-            .get(&self.current)
-            .ok_or_else(|| Error::new("no current thread"))?;
+        let thread = self.threads.get(&self.current).ok_or_else(|| Error::new("no current thread"))?;
         Ok(thread.registers)
     }
 
@@ -269,17 +251,9 @@ impl Session {
         tracee::poke(self.pid, entry, original & !0xff | 0xcc)?;
         tracee::resume(self.pid)?;
         match tracee::wait(self.pid)? {
-            (
-                _,
-                Wait::Stopped {
-                    signal: libc::SIGTRAP,
-                    ..
-                },
-            ) => {}
+            (_, Wait::Stopped { signal: libc::SIGTRAP, .. }) => {}
             (_, other) => {
-                return Err(Error::new(format!(
-                    "the entry point was not reached: {other:?}"
-                )));
+                return Err(Error::new(format!("the entry point was not reached: {other:?}")));
             }
         }
         tracee::poke(self.pid, entry, original)?;
@@ -296,21 +270,14 @@ impl Session {
             Some(stack) if stack.name == "[stack]" => stack.end,
             _ => registers.rsp.saturating_add(128),
         };
-        let thread = Thread {
-            shadow: Shadow::new(base),
-            registers,
-            decoded: None,
-            deliver: 0,
-        };
+        let thread = Thread { shadow: Shadow::new(base), registers, decoded: None, deliver: 0 };
         self.threads.insert(tid, thread);
         self.current = tid;
         Ok(())
     }
 
     fn thread(&mut self) -> Result<&mut Thread> {
-        self.threads
-            .get_mut(&self.current)
-            .ok_or_else(|| Error::new("no current thread"))
+        self.threads.get_mut(&self.current).ok_or_else(|| Error::new("no current thread"))
     }
 
     fn resume_current(&mut self) -> Result<()> {
@@ -325,17 +292,11 @@ impl Session {
     fn stopped(&mut self, landing: Option<Landing>) -> Event {
         self.counts.steps += 1;
         let Some(thread) = self.threads.get_mut(&self.current) else {
-            return Event::Stopped {
-                first_visit: false,
-                landing,
-            };
+            return Event::Stopped { first_visit: false, landing };
         };
         let visit = self.code.visit(thread.registers.rip);
         thread.decoded = visit.map(|(decoded, _)| decoded);
-        Event::Stopped {
-            first_visit: visit.is_some_and(|(_, first)| first),
-            landing,
-        }
+        Event::Stopped { first_visit: visit.is_some_and(|(_, first)| first), landing }
     }
 
     /// Brings the current thread's shadow from where it was to where its registers are now.
@@ -374,9 +335,7 @@ impl Session {
                         thread.shadow.sigreturned(pc_slot, &step, &self.code);
                     }
                     SYS_MMAP => self.code.remapped(registers.rax, before.rsi),
-                    SYS_MUNMAP | SYS_MPROTECT | SYS_MREMAP => {
-                        self.code.remapped(before.rdi, before.rsi)
-                    }
+                    SYS_MUNMAP | SYS_MPROTECT | SYS_MREMAP => self.code.remapped(before.rdi, before.rsi),
                     SYS_BRK => self.code.remapped(0, 0),
                     _ => {}
                 }
@@ -403,11 +362,7 @@ impl Drop for Session {
 }
 
 /// The frame of a handler that was just entered, if the registers say so: rdx is the third argument, the ucontext.
-fn signal_frame(
-    memory: Memory,
-    before: &user_regs_struct,
-    now: &user_regs_struct,
-) -> Option<SignalFrame> {
+fn signal_frame(memory: Memory, before: &user_regs_struct, now: &user_regs_struct) -> Option<SignalFrame> {
     let sp = now.rsp;
     let word = |offset: u64| memory.word(sp.wrapping_add(offset));
     if now.rdx != sp.wrapping_add(UCONTEXT) || word(UC_SP)? != before.rsp {
@@ -428,15 +383,7 @@ fn signal_frame(
 fn entry_point(pid: i32) -> Result<u64> {
     let path = format!("/proc/{pid}/auxv");
     let auxv = fs::read(&path).map_err(|e| Error::system(&path, e))?;
-    let words: Vec<u64> = auxv
-        .chunks_exact(8)
-        .filter_map(|c| c.try_into().ok())
-        .map(u64::from_le_bytes)
-        .collect();
-    let entry = words
-        .chunks_exact(2)
-        .find(|pair| pair.first() == Some(&libc::AT_ENTRY));
-    entry
-        .and_then(|pair| pair.get(1).copied())
-        .ok_or_else(|| Error::new(format!("{path} names no entry point")))
+    let words: Vec<u64> = auxv.chunks_exact(8).filter_map(|c| c.try_into().ok()).map(u64::from_le_bytes).collect();
+    let entry = words.chunks_exact(2).find(|pair| pair.first() == Some(&libc::AT_ENTRY));
+    entry.and_then(|pair| pair.get(1).copied()).ok_or_else(|| Error::new(format!("{path} names no entry point")))
 }

@@ -117,11 +117,7 @@ struct Segment {
 
 impl Segment {
     fn at(base: u64, entries: Vec<Entry>) -> Segment {
-        Segment {
-            base,
-            left: base,
-            entries,
-        }
+        Segment { base, left: base, entries }
     }
 
     fn holds(&self, sp: u64) -> bool {
@@ -135,11 +131,7 @@ impl Segment {
             _ => return 0,
         }
         let dead = |e: &Entry| e.place != Place::Register && e.slot < sp;
-        let keep = self
-            .entries
-            .iter()
-            .position(dead)
-            .unwrap_or(self.entries.len());
+        let keep = self.entries.iter().position(dead).unwrap_or(self.entries.len());
         let dropped = self.entries.len() - keep;
         self.entries.truncate(keep);
         dropped
@@ -178,20 +170,12 @@ pub struct Shadow {
 impl Shadow {
     /// An empty chain on a stack whose highest address is `base`.
     pub fn new(base: u64) -> Shadow {
-        Shadow {
-            chain: vec![Segment::at(base, Vec::new())],
-            parked: Vec::new(),
-            transfer: None,
-            suspended: None,
-        }
+        Shadow { chain: vec![Segment::at(base, Vec::new())], parked: Vec::new(), transfer: None, suspended: None }
     }
 
     /// The entries, innermost first.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.chain
-            .iter()
-            .rev()
-            .flat_map(|segment| segment.entries.iter().rev())
+        self.chain.iter().rev().flat_map(|segment| segment.entries.iter().rev())
     }
 
     /// Whether [`entries`](Shadow::entries) is the truth now.
@@ -209,21 +193,13 @@ impl Shadow {
             Effect::Call => {
                 let transfer = self.transfer.take();
                 let pushes = step.to != step.next;
-                let how = if pushes {
-                    Landing::Called
-                } else {
-                    Landing::Stayed
-                };
+                let how = if pushes { Landing::Called } else { Landing::Stayed };
                 let landing = transfer.as_ref().map(|_| how);
                 if let Some(transfer) = transfer {
                     self.called_from_transfer(transfer, step.sp);
                 }
                 if pushes {
-                    let entry = Entry {
-                        slot: step.sp_after,
-                        address: step.next,
-                        place: Place::Stack,
-                    };
+                    let entry = Entry { slot: step.sp_after, address: step.next, place: Place::Stack };
                     self.top().entries.push(entry);
                 }
                 landing
@@ -278,32 +254,16 @@ impl Shadow {
             self.chain.push(Segment::at(signal.pc_slot, Vec::new()));
         }
         let entries = &mut self.top().entries;
-        entries.push(Entry {
-            slot: signal.pc_slot,
-            address: signal.interrupted_pc,
-            place: Place::SignalFrame,
-        });
-        entries.push(Entry {
-            slot: signal.sp,
-            address: signal.restorer,
-            place: Place::Stack,
-        });
+        entries.push(Entry { slot: signal.pc_slot, address: signal.interrupted_pc, place: Place::SignalFrame });
+        entries.push(Entry { slot: signal.sp, address: signal.restorer, place: Place::Stack });
     }
 
     /// `rt_sigreturn` was executed with the interrupted pc in `pc_slot`; rsp is now `sp_after`.
     pub fn sigreturned(&mut self, pc_slot: u64, step: &Executed, world: &dyn World) {
-        let found = self
-            .chain
-            .iter()
-            .enumerate()
-            .rev()
-            .find_map(|(i, segment)| {
-                let at = segment
-                    .entries
-                    .iter()
-                    .rposition(|e| e.slot == pc_slot && e.place == Place::SignalFrame)?;
-                Some((i, at))
-            });
+        let found = self.chain.iter().enumerate().rev().find_map(|(i, segment)| {
+            let at = segment.entries.iter().rposition(|e| e.slot == pc_slot && e.place == Place::SignalFrame)?;
+            Some((i, at))
+        });
         if let Some((i, at)) = found {
             self.chain.truncate(i + 1);
             self.top().entries.truncate(at);
@@ -320,13 +280,7 @@ impl Shadow {
             }
         };
         if step.sp_after < step.sp || step.sp_after > self.top().base {
-            self.moved(
-                &Executed {
-                    effect: Effect::Plain,
-                    ..*step
-                },
-                world,
-            );
+            self.moved(&Executed { effect: Effect::Plain, ..*step }, world);
         }
         self.top().trim(step.sp_after);
     }
@@ -364,19 +318,11 @@ impl Shadow {
     fn landed(&mut self, step: &Executed, world: &dyn World) -> Option<Landing> {
         let transfer = self.transfer.take()?;
         let resumed = transfer.resumes == Some(step.to) || world.follows_call(step.to);
-        let planted = if resumed {
-            None
-        } else {
-            world.planted_return(step.sp_after)
-        };
+        let planted = if resumed { None } else { world.planted_return(step.sp_after) };
         if let Some(address) = planted {
             self.forget_parked(step.sp_after);
             self.park(transfer.before);
-            let root = Entry {
-                slot: step.sp_after,
-                address,
-                place: Place::Stack,
-            };
+            let root = Entry { slot: step.sp_after, address, place: Place::Stack };
             self.chain = vec![Segment::at(step.sp_after.saturating_add(SLACK), vec![root])];
         } else if !resumed && !transfer.certain {
             self.park(transfer.before);
@@ -401,8 +347,7 @@ impl Shadow {
         self.parked.retain(|context| extent(context) != left);
         self.park(resumed);
         self.chain = transfer.before;
-        self.chain
-            .push(Segment::at(sp.saturating_add(SLACK), Vec::new()));
+        self.chain.push(Segment::at(sp.saturating_add(SLACK), Vec::new()));
     }
 
     fn expire(&mut self) -> Option<Landing> {
@@ -445,8 +390,7 @@ impl Shadow {
             let before = self.leaving(sp);
             self.forget_parked(after);
             self.top().left = sp;
-            self.chain
-                .push(Segment::at(after.saturating_add(SLACK), Vec::new()));
+            self.chain.push(Segment::at(after.saturating_add(SLACK), Vec::new()));
             self.begin(before, None, true);
         }
     }
@@ -461,13 +405,7 @@ impl Shadow {
     }
 
     fn begin(&mut self, before: Vec<Segment>, resumes: Option<u64>, certain: bool) {
-        self.transfer = Some(Transfer {
-            before,
-            resumes,
-            resumed: None,
-            certain,
-            budget: TRANSFER_BUDGET,
-        });
+        self.transfer = Some(Transfer { before, resumes, resumed: None, certain, budget: TRANSFER_BUDGET });
     }
 
     /// rsp was loaded with a higher value on the same stack: an epilogue, or longjmp.
@@ -486,14 +424,7 @@ impl Shadow {
         let before = self.leaving(sp);
         let left = self.chain.split_off(i + 1);
         let empty = left.iter().all(|s| s.entries.is_empty());
-        self.park(
-            left.into_iter()
-                .map(|s| Segment {
-                    left: s.left.min(sp),
-                    ..s
-                })
-                .collect(),
-        );
+        self.park(left.into_iter().map(|s| Segment { left: s.left.min(sp), ..s }).collect());
         let resumes = self.trim_to(after);
         if !empty || resumes.is_some() {
             self.begin(before, resumes, true);
@@ -516,11 +447,7 @@ impl Shadow {
     /// saved its rsp behind its own call goes on.
     fn trim_to(&mut self, sp: u64) -> Option<u64> {
         let segment = self.top();
-        let resumes = segment
-            .entries
-            .iter()
-            .find(|e| e.slot < sp)
-            .map(|e| e.address);
+        let resumes = segment.entries.iter().find(|e| e.slot < sp).map(|e| e.address);
         segment.trim(sp);
         resumes
     }
@@ -547,8 +474,7 @@ impl Shadow {
     /// Whatever was parked on the stack that now begins afresh at `sp` is gone.
     fn forget_parked(&mut self, sp: u64) {
         let stale = |s: &Segment| s.holds(sp) && s.base - sp <= 8 * SLACK;
-        self.parked
-            .retain(|context| !context.last().is_some_and(stale));
+        self.parked.retain(|context| !context.last().is_some_and(stale));
     }
 }
 

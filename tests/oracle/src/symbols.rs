@@ -49,25 +49,12 @@ impl Symbols {
     /// Where `address` lies.
     pub fn place(&mut self, modules: &[Module], address: u64) -> Place {
         let Some(module) = modules.iter().find(|m| (m.base..m.end).contains(&address)) else {
-            return Place {
-                module: "?".to_owned(),
-                function: String::new(),
-                offset: address,
-            };
+            return Place { module: "?".to_owned(), function: String::new(), offset: address };
         };
-        let table = self
-            .files
-            .entry(module.name.clone())
-            .or_insert_with(|| Table::read(&module.name));
+        let table = self.files.entry(module.name.clone()).or_insert_with(|| Table::read(&module.name));
         let offset = address - module.base + table.low;
-        let name = Path::new(&module.name)
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned());
-        Place {
-            module: name.unwrap_or_else(|| module.name.clone()),
-            function: table.name(offset),
-            offset,
-        }
+        let name = Path::new(&module.name).file_name().map(|n| n.to_string_lossy().into_owned());
+        Place { module: name.unwrap_or_else(|| module.name.clone()), function: table.name(offset), offset }
     }
 }
 
@@ -83,9 +70,7 @@ impl Table {
         table.low = file.segments().map(|s| s.address()).min().unwrap_or(0) & !0xfff;
         for section in file.sections() {
             let name = section.name().unwrap_or_default().to_owned();
-            table
-                .sections
-                .push((section.address(), section.size(), name));
+            table.sections.push((section.address(), section.size(), name));
         }
         table.add(file.symbols());
         table.add(file.dynamic_symbols());
@@ -106,25 +91,19 @@ impl Table {
         for symbol in symbols {
             let names_code = matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Unknown);
             if let (true, true, Ok(name)) = (names_code, symbol.is_definition(), symbol.name()) {
-                self.functions
-                    .push((symbol.address(), symbol.size(), name.to_owned()));
+                self.functions.push((symbol.address(), symbol.size(), name.to_owned()));
             }
         }
     }
 
     fn name(&self, offset: u64) -> String {
-        let i = self
-            .functions
-            .partition_point(|(start, _, _)| *start <= offset);
+        let i = self.functions.partition_point(|(start, _, _)| *start <= offset);
         let before = self.functions.get(..i).unwrap_or_default();
         let holds = |&&(start, size, _): &&(u64, u64, String)| offset < start + size;
         if let Some((_, _, name)) = before.iter().rev().take(8).find(holds) {
             return name.clone();
         }
-        let section = self
-            .sections
-            .iter()
-            .find(|(start, size, _)| *start != 0 && offset.wrapping_sub(*start) < *size);
+        let section = self.sections.iter().find(|(start, size, _)| *start != 0 && offset.wrapping_sub(*start) < *size);
         section.map(|(_, _, name)| name.clone()).unwrap_or_default()
     }
 }

@@ -23,16 +23,8 @@ pub fn table(names: &[String], missing: &[(&str, &str)], outcomes: &[Outcome]) -
     totals(&mut out, outcomes);
     out.push_str("\nOutermost frames of the true chains:\n\n");
     for outcome in outcomes {
-        let roots = outcome
-            .roots
-            .iter()
-            .map(|(place, n)| format!("{place} {n}"));
-        let _ = writeln!(
-            out,
-            "* {}: {}",
-            outcome.name,
-            roots.collect::<Vec<_>>().join(", ")
-        );
+        let roots = outcome.roots.iter().map(|(place, n)| format!("{place} {n}"));
+        let _ = writeln!(out, "* {}: {}", outcome.name, roots.collect::<Vec<_>>().join(", "));
     }
     out
 }
@@ -52,19 +44,13 @@ pub fn causes(names: &[String], outcomes: &[Outcome]) -> String {
         let mut causes: Vec<_> = score.causes.iter().collect();
         let weight = |seen: &Seen| seen.uniform + seen.cover;
         causes.sort_by(|a, b| (weight(b.1), a.0).cmp(&(weight(a.1), b.0)));
-        let _ = writeln!(
-            out,
-            "| uniform | cover | after | how | trusted |\n|--:|--:|---|---|---|"
-        );
+        let _ = writeln!(out, "| uniform | cover | after | how | trusted |\n|--:|--:|---|---|---|");
         for (cause, seen) in &causes {
             let caller = if cause.caller { " [caller]" } else { "" };
             let trusted = if cause.trusted { "**trusted**" } else { "" };
             let how = cause.departure.words();
-            let _ = writeln!(
-                out,
-                "| {} | {} | {}{caller} | {how} | {trusted} |",
-                seen.uniform, seen.cover, cause.function
-            );
+            let _ =
+                writeln!(out, "| {} | {} | {}{caller} | {how} | {trusted} |", seen.uniform, seen.cover, cause.function);
         }
         out.push('\n');
         for (cause, seen) in &causes {
@@ -126,20 +112,12 @@ fn counted(tally: &Tally) -> String {
 
 fn totals(out: &mut String, outcomes: &[Outcome]) {
     let mut sum = [0u64; 4];
-    let _ = writeln!(
-        out,
-        "| target | steps | seconds | uniform | cover | signals | threads | unjudged | ended |"
-    );
+    let _ = writeln!(out, "| target | steps | seconds | uniform | cover | signals | threads | unjudged | ended |");
     let _ = writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|---|");
     for outcome in outcomes {
-        let (uniform, cover) = outcome
-            .scores
-            .first()
-            .map_or((0, 0), |s| (s.uniform.asked, s.cover.asked));
+        let (uniform, cover) = outcome.scores.first().map_or((0, 0), |s| (s.uniform.asked, s.cover.asked));
         let counts = outcome.counts;
-        let end = outcome
-            .end
-            .map_or("cut off".to_owned(), |end| format!("{end:?}"));
+        let end = outcome.end.map_or("cut off".to_owned(), |end| format!("{end:?}"));
         let _ = writeln!(
             out,
             "| {} | {} | {:.1} | {uniform} | {cover} | {} | {} | {} | {end} |",
@@ -150,10 +128,7 @@ fn totals(out: &mut String, outcomes: &[Outcome]) {
             counts.threads,
             outcome.unjudged
         );
-        for (sum, value) in sum
-            .iter_mut()
-            .zip([counts.steps, uniform, cover, outcome.unjudged])
-        {
+        for (sum, value) in sum.iter_mut().zip([counts.steps, uniform, cover, outcome.unjudged]) {
             *sum += value;
         }
     }
@@ -171,12 +146,7 @@ mod tests {
 
     #[test]
     fn a_single_miss_in_a_million_is_not_rounded_away() {
-        let tally = Tally {
-            asked: 1_000_000,
-            right: 999_999,
-            right_trusted: 0,
-            false_trust: 1,
-        };
+        let tally = Tally { asked: 1_000_000, right: 999_999, right_trusted: 0, false_trust: 1 };
         assert_eq!(percent(tally.right, &tally), "99.999 %");
         assert_eq!(counted(&tally), "1 (0.000 %)");
         assert_eq!(percent(0, &Tally::default()), "-");

@@ -56,38 +56,23 @@ impl Target {
             Set::Full => self.full,
         }?;
         let Budget { every, max_steps } = budget;
-        Some(Plan {
-            begin: self.begin,
-            every,
-            max_steps,
-            inject: self.inject,
-        })
+        Some(Plan { begin: self.begin, every, max_steps, inject: self.inject })
     }
 
     /// The command that runs it, in a directory of its own with an environment that is always the same.
     pub fn command(&self) -> Result<Command> {
         let mut command = match self.program {
             Program::Installed(path) => Command::new(path),
-            Program::Ours(source, flags) => {
-                Command::new(programs::build(source, self.name, flags)?)
-            }
+            Program::Ours(source, flags) => Command::new(programs::build(source, self.name, flags)?),
             Program::GccHelper(name) => {
-                let asked = Command::new("gcc")
-                    .arg(format!("-print-prog-name={name}"))
-                    .output();
+                let asked = Command::new("gcc").arg(format!("-print-prog-name={name}")).output();
                 let path = asked.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
                 Command::new(path.unwrap_or_else(|_| name.to_owned()))
             }
         };
         let directory = programs::workplace(self.name)?;
-        let stdin =
-            File::open(directory.join(self.input)).map_or_else(|_| Stdio::null(), Stdio::from);
-        command
-            .args(self.arguments)
-            .current_dir(directory)
-            .stdin(stdin)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        let stdin = File::open(directory.join(self.input)).map_or_else(|_| Stdio::null(), Stdio::from);
+        command.args(self.arguments).current_dir(directory).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
         command.env_clear().envs([
             ("PATH", "/usr/bin:/bin"),
             ("HOME", "/nonexistent"),
@@ -99,11 +84,7 @@ impl Target {
     }
 }
 
-const fn installed(
-    name: &'static str,
-    path: &'static str,
-    arguments: &'static [&'static str],
-) -> Target {
+const fn installed(name: &'static str, path: &'static str, arguments: &'static [&'static str]) -> Target {
     Target {
         name,
         program: Program::Installed(path),
@@ -118,26 +99,17 @@ const fn installed(
 
 const fn gcc_helper(name: &'static str, arguments: &'static [&'static str]) -> Target {
     let target = installed(name, "", arguments);
-    Target {
-        program: Program::GccHelper(name),
-        ..target
-    }
+    Target { program: Program::GccHelper(name), ..target }
 }
 
 const fn ours(name: &'static str, source: &'static str, flags: &'static [&'static str]) -> Target {
     let target = installed(name, "", &[]);
-    Target {
-        program: Program::Ours(source, flags),
-        ..target
-    }
+    Target { program: Program::Ours(source, flags), ..target }
 }
 
 impl Target {
     const fn from_kernel(self) -> Target {
-        Target {
-            begin: Begin::Kernel,
-            ..self
-        }
+        Target { begin: Begin::Kernel, ..self }
     }
 
     const fn reading(self, input: &'static str) -> Target {
@@ -149,24 +121,15 @@ impl Target {
     }
 
     const fn signalled(self, signal: i32, every: u64) -> Target {
-        Target {
-            inject: Some((signal, every)),
-            ..self
-        }
+        Target { inject: Some((signal, every)), ..self }
     }
 
     const fn short(self, every: u64, max_steps: u64) -> Target {
-        Target {
-            short: Some(Budget { every, max_steps }),
-            ..self
-        }
+        Target { short: Some(Budget { every, max_steps }), ..self }
     }
 
     const fn full(self, every: u64, max_steps: u64) -> Target {
-        Target {
-            full: Some(Budget { every, max_steps }),
-            ..self
-        }
+        Target { full: Some(Budget { every, max_steps }), ..self }
     }
 }
 

@@ -38,16 +38,12 @@ pub fn spawn(command: &mut Command) -> Result<Child> {
     };
     // SAFETY: `prepare` makes two system calls, which are allowed between fork and exec.
     unsafe { command.pre_exec(prepare) };
-    let child = command
-        .spawn()
-        .map_err(|e| Error::system(format!("cannot start {:?}", command.get_program()), e))?;
+    let child = command.spawn().map_err(|e| Error::system(format!("cannot start {:?}", command.get_program()), e))?;
     let pid = child.id() as i32;
     match wait(pid)? {
         (_, Wait::Stopped { .. }) => {}
         (_, end) => {
-            return Err(Error::new(format!(
-                "process {pid} did not reach its exec: {end:?}"
-            )));
+            return Err(Error::new(format!("process {pid} did not reach its exec: {end:?}")));
         }
     }
     let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACECLONE;
@@ -67,10 +63,7 @@ pub fn wait(pid: i32) -> Result<(i32, Wait)> {
             } else if libc::WIFSIGNALED(status) {
                 Wait::Killed(libc::WTERMSIG(status))
             } else {
-                Wait::Stopped {
-                    signal: libc::WSTOPSIG(status),
-                    event: status >> 16,
-                }
+                Wait::Stopped { signal: libc::WSTOPSIG(status), event: status >> 16 }
             };
             return Ok((tid, event));
         }
@@ -106,12 +99,7 @@ pub fn registers(tid: i32) -> Result<libc::user_regs_struct> {
 
 /// Changes the general registers of a stopped task.
 pub fn set_registers(tid: i32, registers: &libc::user_regs_struct) -> Result<()> {
-    request(
-        libc::PTRACE_SETREGS,
-        tid,
-        0,
-        std::ptr::from_ref(registers) as u64,
-    )
+    request(libc::PTRACE_SETREGS, tid, 0, std::ptr::from_ref(registers) as u64)
 }
 
 /// Ends a traced process and collects what is left of it.
@@ -128,19 +116,9 @@ pub fn kill(pid: i32) {
 fn request(request: libc::c_uint, tid: i32, address: u64, data: u64) -> Result<()> {
     // SAFETY: the requests used here read and write only through `data` where it is a pointer to a live register block
     // of the caller's; everything else is a number or an address in the traced process.
-    let result = unsafe {
-        libc::ptrace(
-            request,
-            tid,
-            address as *mut libc::c_void,
-            data as *mut libc::c_void,
-        )
-    };
+    let result = unsafe { libc::ptrace(request, tid, address as *mut libc::c_void, data as *mut libc::c_void) };
     match result {
-        -1 => Err(Error::system(
-            format!("ptrace request {request:#x} on {tid}"),
-            io::Error::last_os_error(),
-        )),
+        -1 => Err(Error::system(format!("ptrace request {request:#x} on {tid}"), io::Error::last_os_error())),
         _ => Ok(()),
     }
 }

@@ -25,20 +25,11 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("still_in_register", &["after_popped"]),
     ("after_popped", &[]),
     ("at_tail_target", &["after_tail"]),
-    (
-        "on_other_stack",
-        &["after_on_other_stack", "after_switches"],
-    ),
-    (
-        "at_other_stack",
-        &["after_on_other_stack", "after_switches"],
-    ),
+    ("on_other_stack", &["after_on_other_stack", "after_switches"]),
+    ("at_other_stack", &["after_on_other_stack", "after_switches"]),
     ("after_on_other_stack", &["after_switches"]),
     ("back_on_own_stack", &["after_switches"]),
-    (
-        "before_load",
-        &["after_deeper", "landing", "after_jumps_out"],
-    ),
+    ("before_load", &["after_deeper", "landing", "after_jumps_out"]),
     ("in_transfer", &["landing", "after_jumps_out"]),
     ("landed", &["after_jumps_out"]),
     ("at_coroutine", &["planted"]),
@@ -49,36 +40,13 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("before_drop", &["after_drops", "after_repairs_return"]),
     ("after_drop", &["after_repairs_return"]),
     ("at_handler", &["restorer", "interrupted", "after_signals"]),
-    (
-        "at_nested",
-        &[
-            "restorer",
-            "handler_interrupted",
-            "restorer",
-            "interrupted",
-            "after_signals",
-        ],
-    ),
-    (
-        "restorer",
-        &[
-            "handler_interrupted",
-            "restorer",
-            "interrupted",
-            "after_signals",
-        ],
-    ),
-    (
-        "leaving_handler",
-        &["restorer", "interrupted", "after_signals"],
-    ),
+    ("at_nested", &["restorer", "handler_interrupted", "restorer", "interrupted", "after_signals"]),
+    ("restorer", &["handler_interrupted", "restorer", "interrupted", "after_signals"]),
+    ("leaving_handler", &["restorer", "interrupted", "after_signals"]),
     ("restorer", &["interrupted", "after_signals"]),
     ("after_signal", &["after_signals"]),
     ("at_one_level", &["after_one_level", "after_two_levels"]),
-    (
-        "leaving_one_level",
-        &["after_one_level", "after_two_levels"],
-    ),
+    ("leaving_one_level", &["after_one_level", "after_two_levels"]),
     ("after_one_level", &["after_two_levels"]),
     ("after_two_levels", &[]),
 ];
@@ -86,28 +54,17 @@ const EXPECTED: &[(&str, &[&str])] = &[
 fn labels(path: &std::path::Path) -> HashMap<String, u64> {
     let bytes = std::fs::read(path).expect("the program was just built");
     let file = object::File::parse(&*bytes).expect("an ELF file");
-    file.symbols()
-        .filter_map(|s| Some((s.name().ok()?.to_owned(), s.address())))
-        .collect()
+    file.symbols().filter_map(|s| Some((s.name().ok()?.to_owned(), s.address()))).collect()
 }
 
 #[test]
 fn the_chain_at_every_label_of_a_known_program_is_the_one_read_from_its_source() {
-    let program =
-        programs::build("known.S", "known", &["-nostdlib", "-static"]).expect("gcc builds it");
+    let program = programs::build("known.S", "known", &["-nostdlib", "-static"]).expect("gcc builds it");
     let labels = labels(&program);
-    let address = |label: &str| {
-        *labels
-            .get(label)
-            .unwrap_or_else(|| panic!("no label {label}"))
-    };
-    let listed: HashMap<u64, &str> = EXPECTED
-        .iter()
-        .map(|(label, _)| (address(label), *label))
-        .collect();
+    let address = |label: &str| *labels.get(label).unwrap_or_else(|| panic!("no label {label}"));
+    let listed: HashMap<u64, &str> = EXPECTED.iter().map(|(label, _)| (address(label), *label)).collect();
 
-    let mut session =
-        Session::start(&mut Command::new(&program), Begin::Kernel).expect("it starts");
+    let mut session = Session::start(&mut Command::new(&program), Begin::Kernel).expect("it starts");
     let mut seen: Vec<(&str, Vec<u64>)> = Vec::new();
     // Places in `seen` that are complete only when the transfer they are in has ended.
     let mut waiting: Vec<usize> = Vec::new();
@@ -129,19 +86,14 @@ fn the_chain_at_every_label_of_a_known_program_is_the_one_read_from_its_source()
     }
 
     let named = |pc: &u64| {
-        let name = labels.iter().find(|(name, at)| {
-            *at == pc && EXPECTED.iter().any(|(_, c)| c.contains(&name.as_str()))
-        });
+        let name =
+            labels.iter().find(|(name, at)| *at == pc && EXPECTED.iter().any(|(_, c)| c.contains(&name.as_str())));
         name.map_or_else(|| format!("{pc:#x}"), |(name, _)| name.clone())
     };
-    let seen: Vec<(&str, Vec<String>)> = seen
-        .iter()
-        .map(|(label, chain)| (*label, chain.iter().map(named).collect()))
-        .collect();
-    let expected: Vec<(&str, Vec<String>)> = EXPECTED
-        .iter()
-        .map(|(label, chain)| (*label, chain.iter().map(|&l| l.to_owned()).collect()))
-        .collect();
+    let seen: Vec<(&str, Vec<String>)> =
+        seen.iter().map(|(label, chain)| (*label, chain.iter().map(named).collect())).collect();
+    let expected: Vec<(&str, Vec<String>)> =
+        EXPECTED.iter().map(|(label, chain)| (*label, chain.iter().map(|&l| l.to_owned()).collect())).collect();
     for (seen, expected) in seen.iter().zip(&expected) {
         assert_eq!(seen, expected);
     }

@@ -16,41 +16,20 @@ impl Contender for FramePointer {
         let mut fp = stop.registers.rbp;
         while pcs.len() < MAX_FRAMES {
             if fp == 0 {
-                return Answer {
-                    pcs,
-                    trusted: true,
-                    why: "rbp is 0".to_owned(),
-                };
+                return Answer { pcs, trusted: true, why: "rbp is 0".to_owned() };
             }
-            let (Some(next), Some(address)) = (memory.word(fp), memory.word(fp.wrapping_add(8)))
-            else {
-                return Answer {
-                    pcs,
-                    trusted: false,
-                    why: format!("no frame record at {fp:#x}"),
-                };
+            let (Some(next), Some(address)) = (memory.word(fp), memory.word(fp.wrapping_add(8))) else {
+                return Answer { pcs, trusted: false, why: format!("no frame record at {fp:#x}") };
             };
             if address == 0 {
-                return Answer {
-                    pcs,
-                    trusted: true,
-                    why: "return address 0".to_owned(),
-                };
+                return Answer { pcs, trusted: true, why: "return address 0".to_owned() };
             }
             pcs.push(address);
             if next != 0 && next <= fp {
-                return Answer {
-                    pcs,
-                    trusted: false,
-                    why: format!("rbp does not rise above {fp:#x}"),
-                };
+                return Answer { pcs, trusted: false, why: format!("rbp does not rise above {fp:#x}") };
             }
             fp = next;
         }
-        Answer {
-            pcs,
-            trusted: false,
-            why: "too many frames".to_owned(),
-        }
+        Answer { pcs, trusted: false, why: "too many frames".to_owned() }
     }
 }

@@ -29,13 +29,7 @@ struct Sections {
     named: HashMap<&'static str, (Range<u64>, Bytes)>,
 }
 
-const WANTED: [&str; 5] = [
-    ".text",
-    ".got",
-    ".eh_frame",
-    ".eh_frame_hdr",
-    ".debug_frame",
-];
+const WANTED: [&str; 5] = [".text", ".got", ".eh_frame", ".eh_frame_hdr", ".debug_frame"];
 
 impl Contender for Framehop {
     fn name(&self) -> &str {
@@ -51,34 +45,20 @@ impl Contender for Framehop {
         let memory = stop.memory();
         let mut read = |address| memory.word(address).ok_or(());
         let start = UnwindRegsX86_64::new(registers.rip, registers.rsp, registers.rbp);
-        let mut frames =
-            self.unwinder
-                .iter_frames(registers.rip, start, &mut self.cache, &mut read);
+        let mut frames = self.unwinder.iter_frames(registers.rip, start, &mut self.cache, &mut read);
         let mut pcs = Vec::new();
         while pcs.len() < MAX_FRAMES {
             match frames.next() {
                 Ok(Some(frame)) => pcs.push(frame.address()),
                 Ok(None) => {
-                    return Answer {
-                        pcs,
-                        trusted: true,
-                        why: "end of the stack".to_owned(),
-                    };
+                    return Answer { pcs, trusted: true, why: "end of the stack".to_owned() };
                 }
                 Err(error) => {
-                    return Answer {
-                        pcs,
-                        trusted: false,
-                        why: error.to_string(),
-                    };
+                    return Answer { pcs, trusted: false, why: error.to_string() };
                 }
             }
         }
-        Answer {
-            pcs,
-            trusted: false,
-            why: "too many frames".to_owned(),
-        }
+        Answer { pcs, trusted: false, why: "too many frames".to_owned() }
     }
 }
 
@@ -88,10 +68,7 @@ impl Framehop {
         self.cache = CacheX86_64::default();
         for module in stop.modules {
             let memory = stop.memory();
-            let sections = self
-                .files
-                .entry(module.name.clone())
-                .or_insert_with(|| sections(memory, module));
+            let sections = self.files.entry(module.name.clone()).or_insert_with(|| sections(memory, module));
             if let Some(sections) = sections {
                 self.unwinder.add_module(adapted(module, sections));
             }
@@ -100,17 +77,10 @@ impl Framehop {
 }
 
 fn sections(memory: Memory, module: &Module) -> Option<Sections> {
-    let bytes = if module.name.starts_with('/') {
-        fs::read(&module.name).ok()?
-    } else {
-        in_memory(memory, module)?
-    };
+    let bytes = if module.name.starts_with('/') { fs::read(&module.name).ok()? } else { in_memory(memory, module)? };
     let file = object::File::parse(&*bytes).ok()?;
     let low = file.segments().map(|s| s.address()).min().unwrap_or(0);
-    let mut sections = Sections {
-        low,
-        ..Sections::default()
-    };
+    let mut sections = Sections { low, ..Sections::default() };
     for section in file.sections() {
         let Some(&name) = WANTED.iter().find(|&&w| section.name() == Ok(w)) else {
             continue;
@@ -145,10 +115,5 @@ fn adapted(module: &Module, sections: &Sections) -> ::framehop::Module<Bytes> {
         debug_frame: data(".debug_frame"),
         ..Default::default()
     };
-    ::framehop::Module::new(
-        module.name.clone(),
-        module.base..module.end,
-        module.base,
-        info,
-    )
+    ::framehop::Module::new(module.name.clone(), module.base..module.end, module.base, info)
 }

@@ -23,11 +23,7 @@ unsafe extern "C" {
     fn dwfl_end(dwfl: *mut c_void);
     fn dwfl_linux_proc_report(dwfl: *mut c_void, pid: libc::pid_t) -> c_int;
     fn dwfl_report_end(dwfl: *mut c_void, removed: *const c_void, argument: *mut c_void) -> c_int;
-    fn dwfl_linux_proc_attach(
-        dwfl: *mut c_void,
-        pid: libc::pid_t,
-        assume_ptrace_stopped: bool,
-    ) -> c_int;
+    fn dwfl_linux_proc_attach(dwfl: *mut c_void, pid: libc::pid_t, assume_ptrace_stopped: bool) -> c_int;
     fn dwfl_getthread_frames(
         dwfl: *mut c_void,
         tid: libc::pid_t,
@@ -104,10 +100,7 @@ impl Contender for Libdwfl {
             self.handle = Handle::new(stop.pid);
         }
         let Some(Handle(dwfl)) = self.handle else {
-            return Answer {
-                why: "libdwfl could not attach".to_owned(),
-                ..Answer::default()
-            };
+            return Answer { why: "libdwfl could not attach".to_owned(), ..Answer::default() };
         };
         let mut pcs: Vec<u64> = Vec::new();
         // SAFETY: the handle is alive, and `pcs` outlives the walk.
@@ -117,11 +110,7 @@ impl Contender for Libdwfl {
             -1 => last_error(),
             n => format!("dwfl_getthread_frames gave {n}"),
         };
-        Answer {
-            pcs,
-            trusted: result == 0,
-            why,
-        }
+        Answer { pcs, trusted: result == 0, why }
     }
 }
 

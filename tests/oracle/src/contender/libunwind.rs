@@ -24,8 +24,7 @@ unsafe extern "C" {
     fn _Ux86_64_create_addr_space(accessors: *mut c_void, byte_order: c_int) -> *mut c_void;
     fn _Ux86_64_destroy_addr_space(space: *mut c_void);
     fn _Ux86_64_set_caching_policy(space: *mut c_void, policy: c_int) -> c_int;
-    fn _Ux86_64_init_remote(cursor: *mut Cursor, space: *mut c_void, process: *mut c_void)
-    -> c_int;
+    fn _Ux86_64_init_remote(cursor: *mut Cursor, space: *mut c_void, process: *mut c_void) -> c_int;
     fn _Ux86_64_step(cursor: *mut Cursor) -> c_int;
     fn _Ux86_64_get_reg(cursor: *mut Cursor, register: c_int, value: *mut u64) -> c_int;
 }
@@ -85,10 +84,7 @@ impl Contender for Libunwind {
         let mut cursor = Cursor([0; 256]);
         // SAFETY: the cursor is large enough, and both handles are alive.
         let made = unsafe { _Ux86_64_init_remote(&mut cursor, handles.space, handles.process) };
-        let mut answer = Answer {
-            why: format!("unw_init_remote gave {made}"),
-            ..Answer::default()
-        };
+        let mut answer = Answer { why: format!("unw_init_remote gave {made}"), ..Answer::default() };
         if made != 0 {
             return answer;
         }
