@@ -79,14 +79,21 @@ long call_on(char *top, long (*body)(long), long argument);
 __asm__(".text\n"
         ".type call_on, @function\n"
         "call_on:\n"
+        "    .cfi_startproc\n"
         "    push %rbx\n"
+        "    .cfi_def_cfa_offset 16\n"
+        "    .cfi_offset rbx, -16\n"
         "    mov %rsp, %rbx\n"
+        "    .cfi_def_cfa_register rbx\n"
         "    mov %rdi, %rsp\n"
         "    mov %rdx, %rdi\n"
         "    call *%rsi\n"
         "    mov %rbx, %rsp\n"
+        "    .cfi_def_cfa_register rsp\n"
         "    pop %rbx\n"
+        "    .cfi_def_cfa_offset 8\n"
         "    ret\n"
+        "    .cfi_endproc\n"
         ".size call_on, . - call_on\n");
 
 NOINLINE long on_other_stack(long a) { return leaf(a) + leaf(a + 1); }
