@@ -117,6 +117,23 @@ fn a_refusal_leaves_nothing_behind_for_the_next_unwinder() {
     assert_eq!(trace.refusals, [(0, Why::NoRow)], "of the last step");
 }
 
+/// Refuses the innermost frame, and is done with the next.
+struct RefusesFirst;
+
+impl Unwinder for RefusesFirst {
+    fn step(&self, _: &Target<'_>, callee: &Regs, _: &mut Regs) -> Result<Step, Error> {
+        let first = callee.pc().is_some_and(CodeAddress::is_exact);
+        Ok(if first { Step::NotMine(Why::NoRow) } else { Step::End(Root::Registered) })
+    }
+}
+
+#[test]
+fn reasons_of_an_earlier_step_are_forgotten() {
+    let trace = Stack::at(0x7000).words(&[0x7010, 0x40_2000]).walk(&[&RefusesFirst, &Chain]);
+    assert_eq!((trace.pcs().len(), trace.end), (2, End::Root(Root::Registered)));
+    assert_eq!(trace.refusals, []);
+}
+
 #[test]
 fn an_error_ends_the_walk_though_another_unwinder_would_go_on() {
     let trace = Stack::at(0x7000).words(&[0x7010, 0x40_2000, 0, 0]).walk(&[&Broken, &Chain]);
