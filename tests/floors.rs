@@ -3,16 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Floors from top to bottom; a module may name those below its own floor and those of its own subtree.
+/// Floors from top to bottom; a module may name those on its own floor and below.
 const FLOORS: &[&[&str]] = &[
     &["main"],
     &["patch"],
     &["consistency"],
     &["crash", "analyze"],
-    &["report"],
-    &["snapshot"],
-    &["table", "symbol", "evidence", "analysis"],
-    &["image"],
+    &["report", "trace", "fold"],
+    &["table", "symbol", "evidence", "rows"],
+    &["analysis", "snapshot", "image"],
     &["error"],
 ];
 
