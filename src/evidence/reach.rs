@@ -2,7 +2,7 @@
 
 use super::FileEvidence;
 use crate::analysis::Text;
-use iced_x86::{FlowControl, Instruction, Mnemonic};
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
 use std::collections::HashSet;
 use surestack_cfi::CfaRule;
 use surestack_walk::{CodeAddress, Witness};
@@ -41,7 +41,7 @@ impl FileEvidence<'_> {
         }
         let entered = search.complete && self.is_entered_by_calls(target, function);
         // What only a landing pad of the target's leads to is not found by jumps.
-        search.sweep(target);
+        search.sweep(search.behind_stub(target));
         if entered && !search.found() && search.complete { Witness::Refuted { target } } else { Witness::Unknown }
     }
 
@@ -133,12 +133,15 @@ impl Search<'_, '_> {
                 Ok(target) => self.work.push(target),
                 Err(_) => self.complete = false,
             }
-            // The slot may have held another value when the call was made: the way to the loader's resolver.
+            // The slot may have held another value when the call was made. That of a lazily bound stub held the way to
+            // the loader's resolver, and nothing else.
             if self.evidence.writable(slot).is_some() {
-                self.complete = false;
-                let lazy = self.text.instruction(jump.next_ip());
-                if lazy.is_some_and(|next| next.mnemonic() == Mnemonic::Push) {
-                    self.work.push(jump.next_ip());
+                match self.resolver(jump) {
+                    Some(resolver) if self.function.is_some() && self.function == self.evidence.function(resolver) => {
+                        self.work.extend(self.function.map(|(first, _)| first));
+                    }
+                    Some(_) => {}
+                    None => self.complete = false,
                 }
             }
             return;
@@ -146,6 +149,30 @@ impl Search<'_, '_> {
         // A jump table, or a call in tail position: all of this function, and nobody knows what else.
         self.complete = false;
         self.sweep(jump.ip());
+    }
+
+    /// The function that a PLT stub at `target` jumps to, or `target` itself.
+    fn behind_stub(&self, target: u64) -> u64 {
+        let jump = self.text.instruction(target).filter(|first| first.flow_control() == FlowControl::IndirectBranch);
+        let slot = jump.filter(Instruction::is_ip_rel_memory_operand).map(|jump| jump.ip_rel_memory_address());
+        slot.and_then(|slot| self.evidence.memory.word(slot).ok()).unwrap_or(target)
+    }
+
+    /// Where the lazily bound stub that begins with `jump` led before its slot was bound; `None` if it is no such stub, or
+    /// not bound yet.
+    ///
+    /// ```text
+    ///   stub:  jmp *slot(%rip); push $n; jmp plt0        plt0:  push link_map(%rip); jmp *resolver(%rip)
+    /// ```
+    fn resolver(&self, jump: &Instruction) -> Option<u64> {
+        let push = self.text.instruction(jump.next_ip()).filter(|next| next.mnemonic() == Mnemonic::Push)?;
+        if self.evidence.memory.word(jump.ip_rel_memory_address()) == Ok(push.ip()) {
+            return None;
+        }
+        let back = self.text.instruction(push.next_ip()).filter(|next| next.op0_kind() == OpKind::NearBranch64)?;
+        let map = self.text.instruction(back.near_branch_target()).filter(|next| next.mnemonic() == Mnemonic::Push)?;
+        let on = self.text.instruction(map.next_ip()).filter(Instruction::is_ip_rel_memory_operand)?;
+        self.evidence.memory.word(on.ip_rel_memory_address()).ok()
     }
 
     /// Puts every instruction of the function at `address` onto the list.
