@@ -1,6 +1,116 @@
 //! Address → function, file, line, inlined calls.
+//!
+//! ```text
+//!   address ─► module ─► linked address ─► DWARF of the image or of its debug file ─► functions, lines
+//!                                      └─► symbol tables, where DWARF says nothing  ─► name + offset
+//! ```
+//!
+//! A file is asked only when it is proven to be the one that was mapped. What is found about an address is kept, and a
+//! module's files are not looked into before an address in it is asked for.
 
+mod demangle;
+mod dwarf;
+mod sections;
+mod split;
+mod store;
+mod table;
+
+use crate::image::Image;
+use crate::snapshot::{AddressSpace, Identity, LoadedModule, Snapshot};
+use dwarf::Debug;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use surestack_walk::CodeAddress;
+use table::Table;
+
+pub use demangle::demangle;
+pub use store::Store;
+
+/// Names for the addresses of one snapshot.
+pub struct Symbols<'s> {
+    space: &'s AddressSpace,
+    modules: Vec<OnceCell<Names<'s>>>,
+    store: &'s Store,
+    known: RefCell<HashMap<u64, Arc<Symbol>>>,
+}
+
+/// What can name the code of one module.
+#[derive(Default)]
+struct Names<'s> {
+    debug: Option<Debug<'s>>,
+    images: Vec<&'s Image>,
+    table: OnceCell<Table<'s>>,
+}
+
+impl<'s> Symbols<'s> {
+    /// Names from the files of `snapshot`; what has to be unpacked for them is kept in `store`.
+    pub fn new(snapshot: &'s Snapshot, store: &'s Store) -> Self {
+        Self::of(&snapshot.space, store)
+    }
+
+    fn of(space: &'s AddressSpace, store: &'s Store) -> Self {
+        let modules = space.modules.iter().map(|_| OnceCell::new()).collect();
+        Self { space, modules, store, known: RefCell::default() }
+    }
+
+    /// What is known of the name of the code at `pc`.
+    pub fn symbol(&self, pc: CodeAddress) -> Arc<Symbol> {
+        let address = pc.lookup();
+        if let Some(known) = self.known.borrow().get(&address) {
+            return self.relative_to(known, pc);
+        }
+        let symbol = Arc::new(self.find(address).unwrap_or_default());
+        self.known.borrow_mut().insert(address, Arc::clone(&symbol));
+        self.relative_to(&symbol, pc)
+    }
+
+    /// The symbol with its offset counted to the pc itself: a return address is one byte behind what is looked up.
+    fn relative_to(&self, symbol: &Arc<Symbol>, pc: CodeAddress) -> Arc<Symbol> {
+        let skip = pc.value().wrapping_sub(pc.lookup());
+        match symbol.offset {
+            Some(offset) if skip != 0 => Arc::new(Symbol { offset: offset.checked_add(skip), ..Symbol::clone(symbol) }),
+            _ => Arc::clone(symbol),
+        }
+    }
+
+    fn find(&self, address: u64) -> Option<Symbol> {
+        let (index, module) = self.space.module(address)?;
+        let linked = address.wrapping_sub(module.bias);
+        let names = self.modules.get(index)?.get_or_init(|| Names::of(module, self.store));
+        let found = names.debug.as_ref().and_then(|debug| debug.find(linked));
+        if let Some(symbol) = &found
+            && symbol.functions.iter().all(|function| !function.name.is_empty())
+        {
+            return found;
+        }
+        let named = names.table.get_or_init(|| Table::of(&names.images)).find(linked);
+        match (found, named) {
+            // A line without a function, as assemblers write it.
+            (Some(mut symbol), Some(named)) => {
+                if let (Some(outer), Some(from)) = (symbol.functions.last_mut(), named.functions.into_iter().next()) {
+                    outer.name = from.name;
+                }
+                Some(Symbol { offset: named.offset, origin: named.origin, ..symbol })
+            }
+            (Some(symbol), None) => Some(symbol),
+            (None, named) => named,
+        }
+    }
+}
+
+impl<'s> Names<'s> {
+    fn of(module: &'s LoadedModule, store: &'s Store) -> Self {
+        // An image beside `Replaced` and the like was made from the target's memory, and can be believed like `Memory`.
+        if module.identity == Identity::Unchecked {
+            return Self::default();
+        }
+        let images: Vec<&Image> = [&module.image, &module.debug].into_iter().flatten().map(Arc::as_ref).collect();
+        let debug = images.iter().rev().find_map(|image| Debug::of(image, &module.path, store));
+        Self { debug, images, table: OnceCell::new() }
+    }
+}
 
 /// What is known of the name of a place in code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

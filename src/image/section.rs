@@ -23,6 +23,17 @@ impl Image {
         decompress(bytes).map(Cow::Owned)
     }
 
+    /// The zlib stream in a section that is compressed that way, and the size of what is in it.
+    pub(crate) fn zlib_section(&self, name: &str) -> Option<(&[u8], u64)> {
+        let section = self.headers.section(self.bytes(), name)?;
+        if section.sh_flags.get(LE) & u64::from(SHF_COMPRESSED) == 0 {
+            return None;
+        }
+        let bytes = self.contents.get(elf::file_range(section)?)?;
+        let (header, data) = object::pod::from_bytes::<CompressionHeader64<LE>>(bytes).ok()?;
+        (header.ch_type.get(LE) == ELFCOMPRESS_ZLIB).then_some((data, header.ch_size.get(LE)))
+    }
+
     /// Linked address and size of the first section of this name.
     pub fn section_range(&self, name: &str) -> Option<(u64, u64)> {
         let section = self.headers.section(self.bytes(), name)?;
