@@ -4,11 +4,11 @@ use crate::error::Error;
 use crate::fold::{Fold, Folded};
 use crate::image::find::Find;
 use crate::report::{
-    Entry, FrameReport, Head, ModuleOffset, ModuleReport, Printer, Tail, ThreadName, ThreadReport,
+    Entry, FrameReport, Head, ModuleOffset, ModuleReport, Printer, Tail, ThreadName, ThreadReport, words,
 };
 use crate::snapshot::{SignalInfo, Snapshot, Thread, core_file};
-use crate::symbol::Symbols;
-use crate::trace::{DEFAULT_BUDGET, Judged, Method, Tracer};
+use crate::symbol::{Store, Symbols};
+use crate::trace::{DEFAULT_BUDGET, Judged, Known, Method, Tracer};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,8 +92,11 @@ pub fn snapshot_of(
     options: &Options,
     printer: &mut dyn Printer,
 ) -> Result<Outcome, Error> {
-    let tracer = Tracer::new(snapshot).method(options.method).budget(options.budget);
-    let analysis = Analysis { snapshot, tracer, symbols: Symbols::new(snapshot), paths: paths(snapshot), options };
+    let known = Known::default();
+    let tracer = Tracer::new(snapshot, &known).method(options.method).budget(options.budget);
+    let store = Store::default();
+    let symbols = Symbols::new(snapshot, &store);
+    let analysis = Analysis { snapshot, tracer, symbols, paths: paths(snapshot), options };
     printer.head(&analysis.head(source))?;
     let mut groups = Groups::default();
     for thread in analysis.chosen()? {
@@ -208,7 +211,18 @@ impl Analysis<'_> {
             Some(ModuleOffset { index, path: Arc::clone(self.paths.get(index)?), offset })
         });
         let signal = self.delivered(found_by, callee_cfa);
-        FrameReport { number, pc, link, found_by, sp, callee_cfa, module, symbol: self.symbols.symbol(pc), regs, signal }
+        FrameReport {
+            number,
+            pc,
+            link,
+            found_by,
+            sp,
+            callee_cfa,
+            module,
+            symbol: self.symbols.symbol(pc),
+            regs,
+            signal,
+        }
     }
 
     /// The signal whose frame was crossed to get here.
@@ -229,8 +243,14 @@ impl Analysis<'_> {
             process: self.snapshot.process.clone(),
             threads: self.snapshot.threads.len(),
             signal: crashed.and_then(|thread| thread.signal),
-            what: String::new(),
+            what: crashed.map(|thread| words::what(self.snapshot, thread, &|pc| self.function(pc))).unwrap_or_default(),
         }
+    }
+
+    /// The innermost function at `pc`.
+    fn function(&self, pc: CodeAddress) -> Option<String> {
+        let symbol = self.symbols.symbol(pc);
+        symbol.functions.first().map(|function| function.name.clone()).filter(|name| !name.is_empty())
     }
 
     fn tail(&self) -> Tail {

@@ -49,6 +49,27 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// The thread that was asked for is not there.
+    #[error("there is no thread {id}; there are {}", list(known))]
+    NoThread {
+        /// The id that was asked for.
+        id: u32,
+        /// Those there are.
+        known: Vec<u32>,
+    },
+    /// The report cannot be written.
+    #[error("cannot write the report: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// The first of these ids, and how many more there are.
+fn list(ids: &[u32]) -> String {
+    const LISTED: usize = 16;
+    let shown: Vec<_> = ids.iter().take(LISTED).map(u32::to_string).collect();
+    match ids.len().saturating_sub(LISTED) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 impl Error {

@@ -45,7 +45,8 @@ impl<'s> FileEvidence<'s> {
     pub fn new(snapshot: &'s Snapshot, answers: Rc<Answers>) -> Self {
         let memory = &*snapshot.memory;
         let interpreter = snapshot.process.aux(AT_BASE).filter(|base| *base != 0);
-        let loader = interpreter.and_then(|base| Some(memory.word(base.checked_add(E_ENTRY)?).ok()?.wrapping_add(base)));
+        let loader =
+            interpreter.and_then(|base| Some(memory.word(base.checked_add(E_ENTRY)?).ok()?.wrapping_add(base)));
         let starts = snapshot.process.aux(AT_ENTRY).into_iter().chain(loader).collect();
         let initial_sp = *answers.initial_sp.get_or_init(|| initial_sp(snapshot));
         let evidence = Self::of(snapshot.arch, memory, &snapshot.space, &snapshot.space);

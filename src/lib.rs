@@ -1,6 +1,7 @@
 //! Stack unwinding you can trust.
 
 pub mod analysis;
+pub mod analyze;
 pub mod error;
 pub mod evidence;
 mod fold;

@@ -6,6 +6,12 @@
 //!
 //! It is handed over piece by piece, so that a report of half a million frames begins at once and needs no memory.
 
+mod found;
+pub mod json;
+mod signals;
+pub mod text;
+pub mod words;
+
 use crate::image::BuildId;
 use crate::snapshot::{Gap, Identity, Process, SignalInfo};
 use crate::symbol::Symbol;

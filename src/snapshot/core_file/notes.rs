@@ -174,9 +174,5 @@ fn signal_info(bytes: &[u8]) -> Option<SignalInfo> {
     let memory = Bytes { address: 0, bytes };
     let int = |at: u64| Some(u32::try_from(memory.value(at, 4).ok()?).ok()?.cast_signed());
     let (number, code) = (int(0)?, int(8)?);
-    // SI_USER, SI_TKILL and the rest of those at or below 0 were sent by somebody; SI_KERNEL is 0x80.
-    let is_fault = matches!(number, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP);
-    let address = if is_fault && code > 0 { memory.word(16).ok() } else { None };
-    let sender = if code <= 0 { Some((int(16)?.cast_unsigned(), int(20)?.cast_unsigned())) } else { None };
-    Some(SignalInfo { number, code, address, sender })
+    Some(SignalInfo::from_words(number, code, memory.word(16).ok()?))
 }

@@ -1,0 +1,299 @@
+//! A report as plain text for people.
+
+mod frame;
+
+use super::words;
+use super::{Entry, Head, ModuleReport, Printer, Tail, ThreadName, ThreadReport};
+use crate::snapshot::{Gap, Identity};
+use anstyle::{AnsiColor, Style};
+use frame::FramePrinter;
+use std::io::{self, Write};
+use surestack_reliable::Verdict;
+use surestack_walk::{Arch, End, Link, Root};
+
+/// Frames of the crashed thread in a brief report.
+const BRIEF_FRAMES: usize = 10;
+/// Thread ids that are listed before the rest is counted.
+const LISTED: usize = 8;
+
+/// How much is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Length {
+    /// What happened, and the first frames of the crashed thread.
+    Brief,
+    /// All frames.
+    #[default]
+    Full,
+    /// All frames, and how each is known.
+    Explained,
+}
+
+/// Whether output is coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Colour {
+    /// No.
+    #[default]
+    Never,
+    /// Yes, with ANSI escapes.
+    Ansi,
+}
+
+/// Prints a report as text.
+pub struct Text<W> {
+    out: W,
+    length: Length,
+    paint: Paint,
+    arch: Option<&'static Arch>,
+    threads: usize,
+    printed: usize,
+}
+
+/// Puts colours around words, or does not.
+#[derive(Clone, Copy)]
+struct Paint(Colour);
+
+impl Paint {
+    fn with(self, style: Style, text: &str) -> String {
+        match self.0 {
+            Colour::Never => text.to_owned(),
+            Colour::Ansi => format!("{style}{text}{style:#}"),
+        }
+    }
+
+    fn bad(self, text: &str) -> String {
+        self.with(AnsiColor::Red.on_default().bold(), text)
+    }
+
+    fn good(self, text: &str) -> String {
+        self.with(AnsiColor::Green.on_default(), text)
+    }
+
+    fn name(self, text: &str) -> String {
+        self.with(AnsiColor::Yellow.on_default(), text)
+    }
+
+    fn faint(self, text: &str) -> String {
+        self.with(Style::new().dimmed(), text)
+    }
+}
+
+impl<W: Write> Text<W> {
+    /// Prints to `out`, which should be buffered; it is flushed after the head and at the end.
+    pub fn new(out: W, length: Length, colour: Colour) -> Self {
+        Self { out, length, paint: Paint(colour), arch: None, threads: 0, printed: 0 }
+    }
+
+    fn title(&mut self, thread: &ThreadReport) -> io::Result<()> {
+        let mark = if thread.crashed { self.paint.bad(" (crashed)") } else { String::new() };
+        let frames = count(thread.depth, "frame");
+        let verdict = self.verdict(thread);
+        match thread.threads.as_slice() {
+            [only] => writeln!(self.out, "\nthread {}{mark}: {frames}, {verdict}", name_of(only)),
+            several => {
+                let shown: Vec<_> = several.iter().take(LISTED).map(name_of).collect();
+                let rest = several.len().saturating_sub(shown.len());
+                let more = if rest == 0 { String::new() } else { format!(" and {} more", grouped(rest)) };
+                writeln!(self.out, "\nthreads {}{more}: the same stack, {frames}, {verdict}", shown.join(", "))
+            }
+        }
+    }
+
+    fn verdict(&self, thread: &ThreadReport) -> String {
+        match thread.verdict {
+            Verdict::Reliable => self.paint.good("reliable"),
+            Verdict::Unreliable => self.paint.bad("unreliable"),
+            Verdict::Pending(_) => self.paint.name("pending"),
+        }
+    }
+
+    /// What came before the fatal signal: a handler was running when it struck.
+    fn before(&mut self, thread: &ThreadReport) -> io::Result<()> {
+        let frames = thread.frames.iter().filter_map(|entry| match entry {
+            Entry::Frame(frame) => Some(frame),
+            Entry::Repeat { .. } => None,
+        });
+        let Some(frame) = frames.filter(|frame| frame.link == Link::Signal).last() else { return Ok(()) };
+        let Some(signal) = frame.signal.filter(|_| thread.crashed) else { return Ok(()) };
+        let function = frame.symbol.functions.last().map(|function| function.name.as_str());
+        let what = words::delivered(signal, function.filter(|name| !name.is_empty()));
+        writeln!(self.out, "  in a signal handler; first came {what} (frame {})", frame.number)
+    }
+
+    /// How the walk ended and what is to be thought of it.
+    fn end(&mut self, thread: &ThreadReport) -> io::Result<()> {
+        match thread.end {
+            End::Root(root) => writeln!(self.out, "  the stack ends here: {}", root_words(root))?,
+            End::Stopped(error) => writeln!(self.out, "  {} {error}", self.paint.bad("stopped:"))?,
+        }
+        if matches!(thread.end, End::Stopped(_)) || self.length == Length::Explained {
+            for (unwinder, why) in &thread.refusals {
+                writeln!(self.out, "    {unwinder}: {why}")?;
+            }
+        }
+        let verdict = self.verdict(thread);
+        match (thread.verdict, thread.doubts.as_slice()) {
+            (Verdict::Pending(missing), _) => writeln!(self.out, "  {verdict}: nobody could show {missing}"),
+            (_, []) => writeln!(self.out, "  {verdict}"),
+            (_, [only]) => writeln!(self.out, "  {verdict}: frame {}: {}", only.frame, only.doubt),
+            (_, doubts) => {
+                writeln!(self.out, "  {verdict}:")?;
+                doubts.iter().try_for_each(|doubt| writeln!(self.out, "    frame {}: {}", doubt.frame, doubt.doubt))
+            }
+        }
+    }
+}
+
+impl<W: Write> Printer for Text<W> {
+    fn head(&mut self, head: &Head) -> io::Result<()> {
+        self.arch = Some(head.arch);
+        self.threads = head.threads;
+        writeln!(self.out, "{}", self.paint.bad(&head.what))?;
+        if let Some(signal) = head.signal {
+            writeln!(self.out, "  signal   {}", words::delivered(signal, None))?;
+        }
+        let process = &head.process;
+        let name = process.name.as_deref().unwrap_or("unknown");
+        let pid = process.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+        writeln!(self.out, "  process  {name}{pid}, {}, {}", count(head.threads, "thread"), head.arch.name)?;
+        if let Some(arguments) = process.arguments.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+            writeln!(self.out, "  command  {}", printable(arguments))?;
+        }
+        writeln!(self.out, "  from     {}", head.source.display())?;
+        self.out.flush()
+    }
+
+    fn thread(&mut self, thread: &ThreadReport) -> io::Result<()> {
+        let Some(arch) = self.arch else { return Ok(()) };
+        if self.length == Length::Brief && self.printed > 0 {
+            return Ok(());
+        }
+        self.printed += 1;
+        self.title(thread)?;
+        self.before(thread)?;
+        let printer = FramePrinter { arch, paint: self.paint, length: self.length };
+        let limit = if self.length == Length::Brief { BRIEF_FRAMES } else { usize::MAX };
+        for entry in thread.frames.iter().take(limit) {
+            match entry {
+                Entry::Frame(frame) => printer.print(&mut self.out, thread, frame)?,
+                Entry::Repeat { length, times } => {
+                    let what = if *length == 1 {
+                        "the frame above repeats".to_owned()
+                    } else {
+                        format!("the {length} frames above repeat")
+                    };
+                    writeln!(self.out, "  … {what} {} more", times_words(*times))?;
+                }
+            }
+        }
+        let hidden = thread.frames.len().saturating_sub(limit);
+        if hidden > 0 {
+            writeln!(self.out, "  … {} more", count(hidden, "line"))?;
+        }
+        self.end(thread)
+    }
+
+    fn tail(&mut self, tail: &Tail) -> io::Result<()> {
+        let notes: Vec<_> = tail.gaps.iter().map(gap_words).chain(module_words(&tail.modules)).collect();
+        if !notes.is_empty() {
+            writeln!(self.out)?;
+            notes.iter().try_for_each(|note| writeln!(self.out, "{} {note}", self.paint.name("note:")))?;
+        }
+        if self.length == Length::Brief {
+            writeln!(self.out, "\n(without --brief: all frames of {}, and registers)", count(self.threads, "thread"))?;
+        }
+        self.out.flush()
+    }
+}
+
+fn name_of(thread: &ThreadName) -> String {
+    match &thread.name {
+        Some(name) => format!("{} ({})", thread.id, printable(name)),
+        None => thread.id.to_string(),
+    }
+}
+
+fn root_words(root: Root) -> String {
+    match root {
+        Root::UndefinedReturn => "its unwind information says that nothing is above it".to_owned(),
+        Root::EntryPoint => "the program's entry point, which nobody calls".to_owned(),
+        Root::ContextEntry => "the foot of a context made by makecontext".to_owned(),
+        Root::Registered => "an outermost frame that was registered".to_owned(),
+        Root::Marker(id) => format!("the outermost record of marker {id}"),
+    }
+}
+
+fn gap_words(gap: &Gap) -> String {
+    match gap {
+        Gap::Truncated { expected, found } => format!(
+            "the core is cut off: {} of {} bytes are there; what was beyond is missing (disk full, or a size limit?)",
+            grouped(usize::try_from(*found).unwrap_or(usize::MAX)),
+            grouped(usize::try_from(*expected).unwrap_or(usize::MAX)),
+        ),
+        Gap::Filtered { start, end } => format!(
+            "memory {start:#018x} to {end:#018x} was left out of the core and no file could stand in for it \
+             (/proc/PID/coredump_filter decides what is written)"
+        ),
+        Gap::Damaged { what } => format!("damaged: {what}"),
+    }
+}
+
+/// A sentence for each module whose file could not be used; those without any file in one.
+fn module_words(modules: &[ModuleReport]) -> Vec<String> {
+    let mut sentences: Vec<_> = modules.iter().filter_map(problem).collect();
+    let is_missing = |module: &&ModuleReport| module.identity == Identity::Missing;
+    let missing: Vec<_> = modules.iter().filter(is_missing).map(|module| module.path.display().to_string()).collect();
+    if !missing.is_empty() {
+        sentences.push(format!(
+            "no file was found for {}; say where files are with --exe, --sysroot or --debug-dir",
+            missing.join(", ")
+        ));
+    }
+    sentences
+}
+
+fn problem(module: &ModuleReport) -> Option<String> {
+    let path = module.path.display();
+    let id = |id: &Option<crate::image::BuildId>| id.as_ref().map_or("none".to_owned(), ToString::to_string);
+    match &module.identity {
+        Identity::Replaced { wanted, found } => Some(format!(
+            "{path} is not the file that ran: its build ID is {}, wanted is {}; it was not used. \
+             Put the right one in a --sysroot or --debug-dir",
+            id(found),
+            id(wanted)
+        )),
+        Identity::Unchecked => {
+            Some(format!("{path} was not used: nothing in the core tells whether it is the file that ran"))
+        }
+        Identity::Mapped | Identity::BuildId | Identity::Bytes { .. } | Identity::Memory | Identity::Missing => None,
+    }
+}
+
+/// "1 frame", "174,760 frames".
+fn count(number: usize, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+fn times_words(times: usize) -> String {
+    if times == 1 { "once".to_owned() } else { format!("{} times", grouped(times)) }
+}
+
+/// A number with a comma at every third digit.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Text from a target, without what would move the cursor or change colours.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
+#[cfg(test)]
+mod tests;
