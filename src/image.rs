@@ -6,6 +6,7 @@
 mod dynamic;
 pub(crate) mod elf;
 pub mod find;
+mod scan;
 mod search_table;
 mod section;
 mod symbols;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use surestack::image::Find;
 use surestack::snapshot::{Gap, Identity, Snapshot, core_file};
-use surestack_walk::{Mapping, Memory, Modules, Register, Stacks};
+use surestack_walk::{Mapping, Modules, Register, Stacks};
 
 const PROGRAM: &str = r#"
 #include <signal.h>
@@ -128,16 +128,21 @@ fn a_rebuilt_program_is_never_used() {
 
 #[test]
 fn a_program_that_is_gone_is_read_from_the_core() {
-    let crash = Crash::new("gone", &["-static"], "0x37");
-    let kept = program(&crash.open()).image.clone().unwrap();
-    std::fs::remove_file(crash.path("program")).unwrap();
-    let snapshot = crash.open();
-    let module = program(&snapshot);
-    assert_eq!(module.identity, Identity::Memory);
-    let image = module.image.as_ref().unwrap();
-    let (ours, theirs) = (image.unwind(), kept.unwind());
-    assert_eq!(ours.eh_frame_hdr.unwrap().bytes, theirs.eh_frame_hdr.unwrap().bytes);
-    assert!(ours.eh_frame.unwrap().bytes.starts_with(theirs.eh_frame.unwrap().bytes));
+    // A static program has no `.eh_frame_hdr`, and memory has no section headers.
+    for (name, flags) in [("gone", &[][..]), ("gone-static", &["-static"])] {
+        let crash = Crash::new(name, flags, "0x37");
+        let kept = program(&crash.open()).image.clone().unwrap();
+        std::fs::remove_file(crash.path("program")).unwrap();
+        let snapshot = crash.open();
+        let module = program(&snapshot);
+        assert_eq!(module.identity, Identity::Memory);
+        let image = module.image.as_ref().unwrap();
+        let (ours, theirs) = (image.unwind(), kept.unwind());
+        assert_eq!(ours.eh_frame_hdr.unwrap().bytes, theirs.eh_frame_hdr.unwrap().bytes, "{name}");
+        let (ours, theirs) = (ours.eh_frame.unwrap(), theirs.eh_frame.unwrap());
+        assert_eq!(ours.address, theirs.address, "{name}");
+        assert!(ours.bytes.starts_with(theirs.bytes), "{name}");
+    }
 }
 
 #[test]

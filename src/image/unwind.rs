@@ -1,9 +1,9 @@
 //! Where an image's unwind information lies, by program headers first and by section names where those say nothing.
 
 use super::elf::{self, Headers, Segment};
-use super::{Contents, Image, search_table, section};
+use super::{Contents, Image, scan, search_table, section};
 use object::LittleEndian as LE;
-use object::elf::{PT_GNU_EH_FRAME, PT_LOAD, SHF_COMPRESSED};
+use object::elf::{PF_W, PT_GNU_EH_FRAME, PT_LOAD, SHF_COMPRESSED};
 use std::ops::Range;
 use std::sync::OnceLock;
 use surestack_walk::{Section, UnwindSections};
@@ -45,6 +45,8 @@ impl Places {
         // A section header may claim anything; the table that the program itself uses says where its FDEs are.
         let by_header = || through_header(contents, headers, eh_frame_hdr.as_ref()?);
         let eh_frame = place(".eh_frame").or_else(by_header);
+        let nowhere = eh_frame.is_none() && eh_frame_hdr.is_none() && headers.sections(bytes).is_empty();
+        let eh_frame = if nowhere { scanned(contents, headers) } else { eh_frame };
         let debug_frame = named(".debug_frame");
         let debug_frame_compressed =
             debug_frame.as_ref().is_some_and(|(_, flags)| flags & u64::from(SHF_COMPRESSED) != 0);
@@ -110,4 +112,16 @@ fn through_header(contents: &Contents, headers: &Headers, header: &Place) -> Opt
     let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
     let length = contents.up_to(start, end)?.len();
     Some(Place { address, range: start..start.checked_add(length)? })
+}
+
+/// The FDEs that nothing points at: those of a static program, in an image made from memory.
+fn scanned(contents: &Contents, headers: &Headers) -> Option<Place> {
+    let read_only = headers.segments.iter().filter(|segment| segment.kind == PT_LOAD && segment.flags & PF_W == 0);
+    read_only.into_iter().find_map(|segment| {
+        let start = usize::try_from(segment.offset).ok()?;
+        let end = start.checked_add(usize::try_from(segment.file_size).ok()?)?;
+        let found = scan::eh_frame(contents.up_to(start, end)?)?;
+        let address = segment.address.checked_add(u64::try_from(found.start).ok()?)?;
+        Some(Place { address, range: start.checked_add(found.start)?..start.checked_add(found.end)? })
+    })
 }

@@ -48,7 +48,7 @@ pub(super) fn load(arch: &'static Arch, notes: &Notes, find: &Find, space: &mut 
         let Placement { bias, start, end } = module.placement;
         let build_id = build_id(memory, &module);
         let named = entry.filter(|&entry| start <= entry && entry < end).and(find.exe.as_deref());
-        let same_bytes = |image: &Image| compare(memory, image, bias);
+        let same_bytes = |image: &Image| compare(memory, &module, image);
         let wanted = Wanted {
             path: &module.path,
             named,
@@ -132,8 +132,11 @@ fn build_id(memory: &CoreMemory, module: &Found) -> Option<BuildId> {
 }
 
 /// How many bytes of the file's read-only segments the core holds, all of them the same.
-fn compare(memory: &CoreMemory, image: &Image, bias: u64) -> Result<u64, Differs> {
-    let mut compared = 0u64;
+fn compare(memory: &CoreMemory, module: &Found, image: &Image) -> Result<u64, Differs> {
+    let (bias, mut compared) = (module.placement.bias, 0u64);
+    if !module.segments.is_empty() && module.segments != image.segments() {
+        return Err(Differs);
+    }
     if image.has_text_relocations() {
         return Ok(0);
     }
