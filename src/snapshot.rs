@@ -181,7 +181,8 @@ pub enum Identity {
     Mapped,
     /// The file on disk has the build ID that the target's memory shows.
     BuildId,
-    /// No build ID; every byte of the file that the target's memory holds is the same there.
+    /// No build ID; every byte of the file's read-only segments that the target's memory holds is the same there, or,
+    /// where it holds none of them, its dynamic section.
     Bytes {
         /// How many bytes were compared.
         compared: u64,

@@ -56,8 +56,8 @@ impl Find {
         let mut paths: Vec<PathBuf> = wanted.named.into_iter().map(Path::to_owned).collect();
         let whole = wanted.path;
         let renamed = whole.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(Path::new);
-        for path in [Some(whole), renamed].into_iter().flatten().filter(|path| path.is_absolute()) {
-            paths.extend(self.sysroots.iter().map(|root| below(root, path)));
+        for path in [Some(whole), renamed].into_iter().flatten() {
+            paths.extend(self.sysroots.iter().filter(|_| path.is_absolute()).map(|root| below(root, path)));
             paths.push(path.to_owned());
         }
         if let Some(name) = wanted.build_id.and_then(|id| build_id_path(id, "")) {

@@ -30,13 +30,18 @@ pub(super) fn modules(notes: &Notes, find: &Find, memory: &CoreMemory) -> Vec<Fo
     let mut bases = HashSet::from([base]);
     let interpreter = interpreter(notes, memory, &program);
     let mut found = vec![program];
-    for (base, path) in list.into_iter().chain(interpreter) {
-        let Some(headers) = headers_at(memory, base) else { continue };
-        if let Some(placement) = Placement::at_base(&headers.segments, base)
-            && bases.insert(base)
-            && notes.process.aux(super::notes::AT_SYSINFO_EHDR) != Some(base)
-        {
-            found.push(Found { placement, path, segments: headers.segments });
+    for (base, dynamic, path) in list.into_iter().chain(interpreter) {
+        if !bases.insert(base) || notes.process.aux(super::notes::AT_SYSINFO_EHDR) == Some(base) {
+            continue;
+        }
+        // Some cores (qemu's) leave code out, and with it the headers in front of it: then only the file has them.
+        let segments = headers_at(memory, base).map(|headers| headers.segments).unwrap_or_default();
+        let least = || {
+            let end = dynamic.max(base).checked_add(1)?.checked_next_multiple_of(PAGE)?;
+            Some(Placement { bias: base, start: base, end })
+        };
+        if let Some(placement) = Placement::at_base(&segments, base).or_else(least) {
+            found.push(Found { placement, path, segments });
         }
     }
     found
@@ -53,23 +58,26 @@ fn program(notes: &Notes, find: &Find, memory: &CoreMemory) -> Option<(u64, Foun
 }
 
 /// The dynamic linker, which is there before its list is.
-fn interpreter(notes: &Notes, memory: &CoreMemory, program: &Found) -> Option<(u64, PathBuf)> {
+fn interpreter(notes: &Notes, memory: &CoreMemory, program: &Found) -> Option<Library> {
     let base = notes.process.aux(AT_BASE).filter(|&base| base != 0)?;
     let named = program.segments.iter().find(|segment| segment.kind == PT_INTERP)?;
-    Some((base, string(memory, program.placement.bias.wrapping_add(named.address))?))
+    Some((base, base, string(memory, program.placement.bias.wrapping_add(named.address))?))
 }
 
-/// Load bias and path of every library in the list; a library's bias is its base address.
-fn r_debug(memory: &CoreMemory, program: &Found) -> Vec<(u64, PathBuf)> {
+/// A library's load bias, which is its base address, the address of its dynamic section, and its path.
+type Library = (u64, u64, PathBuf);
+
+/// Every library in the list.
+fn r_debug(memory: &CoreMemory, program: &Found) -> Vec<Library> {
     let (mut libraries, mut seen) = (vec![], HashSet::new());
     let head = debug_address(memory, program).and_then(|debug| memory.word(debug.checked_add(8)?).ok());
     let mut next = head.unwrap_or(0);
     while next != 0 && seen.len() < LIBRARIES && seen.insert(next) {
         // struct link_map: l_addr, l_name, l_ld, l_next
         let word = |index: u64| memory.word(next.checked_add(index.checked_mul(8)?)?).ok();
-        let (Some(base), Some(name), Some(after)) = (word(0), word(1), word(3)) else { break };
+        let (Some(base), Some(name), Some(dynamic), Some(after)) = (word(0), word(1), word(2), word(3)) else { break };
         if let Some(path) = string(memory, name).filter(|path| !path.as_os_str().is_empty()) {
-            libraries.push((base, path));
+            libraries.push((base, dynamic, path));
         }
         next = after;
     }

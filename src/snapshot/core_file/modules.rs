@@ -8,7 +8,7 @@ use crate::image::find::{Differs, Wanted};
 use crate::image::{BuildId, Find, Image, Segment};
 use crate::snapshot::placement::{PAGE, Placement};
 use crate::snapshot::{AddressSpace, Identity, LoadedModule};
-use object::elf::{ET_DYN, ET_EXEC, PF_W, PF_X, PT_LOAD, PT_NOTE};
+use object::elf::{DT_DEBUG, ET_DYN, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_LOAD, PT_NOTE};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,16 @@ pub(super) struct Found {
     pub segments: Vec<Segment>,
 }
 
+impl Found {
+    /// Where it lies if `image` is its file; the core may not hold the headers that say so.
+    fn placed(&self, image: &Image) -> Placement {
+        if !self.segments.is_empty() {
+            return self.placement;
+        }
+        Placement::at_base(image.segments(), self.placement.start).unwrap_or(self.placement)
+    }
+}
+
 /// Fills in `space.modules`, and lets proven files stand in for memory that the core does not hold.
 pub(super) fn load(arch: &'static Arch, notes: &Notes, find: &Find, space: &mut AddressSpace, memory: &mut CoreMemory) {
     let mut found = from_files(notes, space, memory);
@@ -40,12 +50,12 @@ pub(super) fn load(arch: &'static Arch, notes: &Notes, find: &Find, space: &mut 
     let mut budget = memory.core_size();
 
     let mut stands = vec![];
-    for module in found {
+    for mut module in found {
         let last = space.modules.last().map_or(0, |last| last.end);
         if module.placement.start < last {
             continue;
         }
-        let Placement { bias, start, end } = module.placement;
+        let Placement { start, end, .. } = module.placement;
         let build_id = build_id(memory, &module);
         let named = entry.filter(|&entry| start <= entry && entry < end).and(find.exe.as_deref());
         let same_bytes = |image: &Image| compare(memory, &module, image);
@@ -60,6 +70,7 @@ pub(super) fn load(arch: &'static Arch, notes: &Notes, find: &Find, space: &mut 
         let image = match file {
             Some(file) => {
                 let file = Arc::new(file);
+                module.placement = module.placed(&file);
                 stands.extend(stand_ins(space, &module, &file));
                 Some(file)
             }
@@ -71,7 +82,7 @@ pub(super) fn load(arch: &'static Arch, notes: &Notes, find: &Find, space: &mut 
             }),
         };
         let debug = image.as_ref().and_then(|image| find.debug_file(image, &module.path)).map(Arc::new);
-        let path = module.path;
+        let Found { path, placement: Placement { bias, start, end }, .. } = module;
         space.modules.push(LoadedModule { start, end, bias, path, build_id, image, debug, identity });
     }
     if let Some(vdso) = vdso(notes, space, memory) {
@@ -131,9 +142,10 @@ fn build_id(memory: &CoreMemory, module: &Found) -> Option<BuildId> {
     })
 }
 
-/// How many bytes of the file's read-only segments the core holds, all of them the same.
+/// How many bytes of the file's read-only segments the core holds, all of them the same. Where it holds none, its
+/// dynamic section has to do: sizes and addresses of nearly everything that a linker lays out.
 fn compare(memory: &CoreMemory, module: &Found, image: &Image) -> Result<u64, Differs> {
-    let (bias, mut compared) = (module.placement.bias, 0u64);
+    let (bias, mut compared) = (module.placed(image).bias, 0u64);
     if !module.segments.is_empty() && module.segments != image.segments() {
         return Err(Differs);
     }
@@ -152,6 +164,26 @@ fn compare(memory: &CoreMemory, module: &Found, image: &Image) -> Result<u64, Di
             }
             compared = compared.saturating_add(high - low);
         }
+    }
+    if compared == 0 { compare_dynamic(memory, image, bias) } else { Ok(compared) }
+}
+
+/// How many bytes of the dynamic section are the same in memory, the bias added where the loader adds it.
+fn compare_dynamic(memory: &CoreMemory, image: &Image, bias: u64) -> Result<u64, Differs> {
+    let Some(section) = image.segments().iter().find(|segment| segment.kind == PT_DYNAMIC) else { return Ok(0) };
+    let mut compared = 0u64;
+    let mut at = bias.wrapping_add(section.address);
+    for (tag, value) in image.dynamic() {
+        let (Ok(their_tag), Ok(their_value)) = (memory.word(at), memory.word(at.wrapping_add(8))) else {
+            return Ok(compared);
+        };
+        // DT_DEBUG is the loader's to fill in.
+        let same = their_value == value || their_value == value.wrapping_add(bias);
+        if their_tag != tag || !same && i64::try_from(tag) != Ok(DT_DEBUG) {
+            return Err(Differs);
+        }
+        compared = compared.saturating_add(16);
+        at = at.wrapping_add(16);
     }
     Ok(compared)
 }
