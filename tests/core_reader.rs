@@ -228,3 +228,32 @@ fn what_is_no_core_is_told_from_what_cannot_be_read() {
     let refused = core_file::open(Path::new("/nowhere/core"), &Find::default()).err().unwrap();
     assert!(!refused.is_not_a_core(), "{refused}");
 }
+
+#[test]
+fn separate_debug_files_are_found_by_build_id_and_by_link() {
+    let crash = Crash::new("debug", &["-g"], "0x33");
+    let id = program(&crash.open()).build_id.clone().unwrap().to_string();
+    let run = |arguments: &[&str]| {
+        assert!(Command::new("objcopy").args(arguments).current_dir(&crash.directory).status().unwrap().success());
+    };
+    run(&["--only-keep-debug", "program", "program.debug"]);
+    run(&["--strip-debug", "--add-gnu-debuglink=program.debug", "program"]);
+    let has_debug = |find: &Find| {
+        let snapshot = core_file::open(&crash.path("the.core"), find).unwrap();
+        let module = program(&snapshot);
+        assert_eq!(module.identity, Identity::BuildId);
+        module.debug.as_ref().is_some_and(|debug| debug.section(".debug_info").is_some())
+    };
+    assert!(has_debug(&Find::default()), "beside the program, by its link");
+
+    let home = crash.path("dbg").join(".build-id").join(&id[..2]);
+    std::fs::create_dir_all(&home).unwrap();
+    std::fs::rename(crash.path("program.debug"), home.join(format!("{}.debug", &id[2..]))).unwrap();
+    assert!(!has_debug(&Find::default()));
+    assert!(has_debug(&Find { debug_dirs: vec![crash.path("dbg")], ..Find::default() }), "by build ID");
+
+    std::fs::create_dir_all(crash.path(".debug")).unwrap();
+    crash.build("other", &["-g", "-O2"]);
+    std::fs::rename(crash.path("other"), crash.path(".debug/program.debug")).unwrap();
+    assert!(!has_debug(&Find::default()), "a debug file of another build");
+}
