@@ -131,6 +131,13 @@ fn the_thread_with_the_signal_comes_first_and_aarch64_masks_are_kept() {
 }
 
 #[test]
+fn only_one_thread_took_the_signal_that_linux_writes_into_all() {
+    let snapshot = Core::new(62).thread(1, 11, 0).thread(2, 11, 0).thread(3, 11, 0).open("signal");
+    let signals: Vec<_> = snapshot.threads.iter().map(|thread| thread.stop.signal).collect();
+    assert_eq!(signals, [11, 0, 0]);
+}
+
+#[test]
 fn a_read_may_span_mappings_and_never_a_hole() {
     let core = Core::new(62)
         .thread(1, 6, 0)

@@ -97,6 +97,9 @@ impl Notes {
         {
             self.threads[..=index].rotate_right(1);
         }
+        // Linux writes the fatal signal into every thread's NT_PRSTATUS, but only one thread took it.
+        let others = self.threads.iter_mut().skip(1).filter(|thread| thread.signal.is_none());
+        others.for_each(|thread| thread.stop = Stop::default());
         self.files.sort_by_key(|file| file.start);
         self
     }
