@@ -19,7 +19,7 @@ mod text;
 mod value;
 
 pub use flow::{Flow, Limits, Visit};
-pub use row::agrees;
+pub use row::{agrees, loses_frame};
 pub use text::Text;
 pub use value::{Base, SP, State, Value};
 

@@ -1,6 +1,7 @@
 //! Evidence for the judge, from the target's instructions.
 
 mod call_site;
+mod frame;
 mod reach;
 mod root;
 
@@ -26,6 +27,8 @@ const E_ENTRY: u64 = 24;
 pub struct Answers {
     calls: RefCell<HashMap<(u64, CodeAddress), Witness>>,
     initial_sp: OnceCell<Option<u64>>,
+    /// By function, the instructions at which its rows are not where the frame is.
+    moved: RefCell<HashMap<u64, Vec<u64>>>,
 }
 
 /// What the code of one target says about calls and roots. Every answer is kept.
@@ -115,6 +118,10 @@ impl Evidence for FileEvidence<'_> {
             self.answers.calls.borrow_mut().insert((return_address, callee), witness);
             witness
         })
+    }
+
+    fn frame(&self, pc: CodeAddress) -> Proof {
+        if self.arch.machine == X86_64.machine { self.keeps_frame(pc) } else { Proof::Unknown }
     }
 
     fn root(&self, root: Root, regs: &Regs) -> Proof {

@@ -188,3 +188,20 @@ fn every_direct_call_in_a_library_is_confirmed_and_hardly_any_reaches_a_stranger
     assert!(strangers * 200 < confirmed, "a stranger may be in tail position of the target, seldom");
     assert!(refuted > unknown);
 }
+
+/// glibc's CFI describes `swapcontext` as if its frame were still there when the stack pointer is another stack's already.
+#[test]
+fn code_that_has_loaded_the_stack_pointer_from_elsewhere_has_left_its_frame() {
+    let Some(libc) = Library::open() else { return };
+    let Some((start, end)) = libc.symbol("swapcontext") else { return };
+    let evidence = FileEvidence::of(&X86_64, &libc, &libc, &NoStacks);
+    let code = libc.decoded(start, end);
+    let loads_sp = |at: &iced_x86::Instruction| {
+        at.mnemonic() == iced_x86::Mnemonic::Mov && at.op0_register() == iced_x86::Register::RSP
+    };
+    let switch = code.iter().position(loads_sp).expect("swapcontext loads rsp");
+    let frame = |at: usize| evidence.frame(CodeAddress::Exact(code[at].ip()));
+    assert_eq!(frame(switch), Proof::Unknown, "not executed yet: still its own frame");
+    assert_eq!(frame(switch + 1), Proof::Refuted);
+    assert_eq!(frame(0), Proof::Unknown);
+}

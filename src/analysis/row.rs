@@ -78,6 +78,13 @@ pub fn agrees(row: &Row<'_>, state: &State) -> Proof {
     }
 }
 
+/// Whether the register from which a row counts the CFA holds something that does not come from the frame at all.
+pub fn loses_frame(row: &Row<'_>, state: &State) -> bool {
+    let CfaRule::Register(base, _) = row.cfa else { return false };
+    let number = (0..16).find(|number| register(*number) == Some(base));
+    number.is_some_and(|number| !matches!(state.get(number), Value::Sum(Base::Cfa, _)))
+}
+
 /// The row on which all returns agree that the flow from `pc` reached.
 pub fn to_return(flow: &Flow, pc: CodeAddress) -> Option<Row<'static>> {
     let mut returns = flow.returns.iter().filter_map(|at| flow.at(*at));

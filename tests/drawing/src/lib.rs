@@ -49,6 +49,8 @@ pub struct Stack {
     pub witness: Witness,
     /// What the evidence says of every root.
     pub root: Proof,
+    /// What the evidence says of the frame of every interrupted function.
+    pub frame: Proof,
     budget: usize,
 }
 
@@ -118,6 +120,7 @@ impl Stack {
             sections: None,
             witness: Witness::Unknown,
             root: Proof::Unknown,
+            frame: Proof::Unknown,
             budget: 100,
         }
     }
@@ -362,6 +365,10 @@ impl Modules for Stack {
 impl Evidence for Stack {
     fn call(&self, _return_address: u64, _callee: CodeAddress) -> Witness {
         self.witness
+    }
+
+    fn frame(&self, _pc: CodeAddress) -> Proof {
+        self.frame
     }
 
     fn root(&self, _root: Root, _regs: &Regs) -> Proof {

@@ -24,6 +24,11 @@ pub enum Doubt {
     Unvouched(FoundBy),
     /// A frame record was followed from interrupted code, which may not have had one.
     FramePointerAcrossSignal,
+    /// The code at the callee's pc keeps its frame elsewhere than its unwind information says.
+    FrameMoved {
+        /// The interrupted pc.
+        pc: u64,
+    },
     /// What stands before the return address is not a call.
     NotAfterCall {
         /// The return address.
@@ -75,6 +80,9 @@ impl fmt::Display for Doubt {
             ),
             Self::Unvouched(_) => out.write_str("found in a way that nothing vouches for"),
             Self::FramePointerAcrossSignal => out.write_str("a frame pointer was followed out of interrupted code"),
+            Self::FrameMoved { pc } => {
+                write!(out, "the code at {pc:#x} does not keep its frame where its unwind information says")
+            }
             Self::NotAfterCall { return_address } => write!(out, "no call precedes return address {return_address:#x}"),
             Self::OtherCallee { return_address, target } => {
                 write!(out, "the call before {return_address:#x} goes to {target:#x}, not to the callee")

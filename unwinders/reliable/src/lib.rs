@@ -128,6 +128,12 @@ impl Judge {
         if frame.link != Link::Call {
             return;
         }
+        if matches!(frame.found_by, FoundBy::Cfi(_))
+            && last.pc.is_exact()
+            && target.evidence.frame(last.pc) == Proof::Refuted
+        {
+            self.doubt(Doubt::FrameMoved { pc: last.pc.value() });
+        }
         let return_address = frame.pc.value();
         // Trampolines and the foot of a context are returned to without having called anybody.
         if is_entered_without_call(target, return_address) {

@@ -87,6 +87,16 @@ fn a_call_that_goes_elsewhere_is_doubted() {
 }
 
 #[test]
+fn interrupted_code_that_has_left_its_frame_is_doubted_and_callers_are_not() {
+    let mut stack = sound();
+    stack.frame = Proof::Refuted;
+    let (verdict, doubts, believed) = judge(&stack);
+    assert_eq!((verdict, believed), (Verdict::Unreliable, 1));
+    assert_eq!(doubts.len(), 1, "only the innermost frame was interrupted");
+    assert!(matches!(doubts[0], Doubted { frame: 1, doubt: Doubt::FrameMoved { .. } }));
+}
+
+#[test]
 fn an_unknown_call_alone_is_no_doubt() {
     assert_eq!(judge(&sound().evidence(Witness::Unknown, Proof::Proven)).0, Verdict::Reliable);
 }

@@ -7,6 +7,9 @@ pub trait Evidence {
     /// Whether the call that returns to `return_address` reaches the code at `callee`.
     fn call(&self, return_address: u64, callee: CodeAddress) -> Witness;
 
+    /// Whether the code up to the interrupted `pc` leaves its frame where its unwind information says.
+    fn frame(&self, pc: CodeAddress) -> Proof;
+
     /// Whether `regs` is the outermost frame of its stack, in the place where such a frame must be.
     fn root(&self, root: Root, regs: &Regs) -> Proof;
 }
@@ -45,6 +48,10 @@ pub struct NoEvidence;
 impl Evidence for NoEvidence {
     fn call(&self, _return_address: u64, _callee: CodeAddress) -> Witness {
         Witness::Unknown
+    }
+
+    fn frame(&self, _pc: CodeAddress) -> Proof {
+        Proof::Unknown
     }
 
     fn root(&self, _root: Root, _regs: &Regs) -> Proof {
