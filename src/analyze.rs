@@ -186,15 +186,16 @@ impl Analysis<'_> {
 
     fn report(&self, thread: &Thread, walked: Walked) -> ThreadReport {
         let Walked { frames, judged } = walked;
-        let entry = |folded| match folded {
-            Folded::One(frame) => Entry::Frame(self.named(frame)),
+        let links: Vec<_> = frames.iter().skip(1).map(link_of).chain([None]).collect();
+        let entry = |(folded, caller)| match folded {
+            Folded::One(frame) => Entry::Frame(self.named(thread, frame, caller)),
             Folded::Repeat { length, times } => Entry::Repeat { length, times },
         };
         ThreadReport {
             threads: vec![name(thread)],
             crashed: self.crashed(thread),
             regs: thread.regs,
-            frames: frames.into_iter().map(entry).collect(),
+            frames: frames.into_iter().zip(links).map(entry).collect(),
             depth: judged.depth,
             end: judged.end,
             refusals: judged.refusals,
@@ -204,25 +205,22 @@ impl Analysis<'_> {
         }
     }
 
-    fn named(&self, frame: BareFrame) -> FrameReport {
+    /// A frame with its names; `caller` is what lies between it and the frame that comes next.
+    fn named(&self, thread: &Thread, frame: BareFrame, caller: Option<Link>) -> FrameReport {
         let BareFrame { number, pc, link, found_by, sp, callee_cfa, regs } = frame;
-        let module = self.snapshot.space.module(pc.lookup()).and_then(|(index, module)| {
+        // A handler returns to the first byte of its trampoline, which has called nobody.
+        let code = if caller == Some(Link::Signal) { CodeAddress::Exact(pc.value()) } else { pc };
+        let module = self.snapshot.space.module(code.lookup()).and_then(|(index, module)| {
             let offset = pc.value().wrapping_sub(module.bias);
             Some(ModuleOffset { index, path: Arc::clone(self.paths.get(index)?), offset })
         });
         let signal = self.delivered(found_by, callee_cfa);
-        FrameReport {
-            number,
-            pc,
-            link,
-            found_by,
-            sp,
-            callee_cfa,
-            module,
-            symbol: self.symbols.symbol(pc),
-            regs,
-            signal,
-        }
+        let what = signal.zip(regs.as_deref()).map(|(signal, regs)| {
+            let interrupted = Thread { regs: *regs, signal: Some(signal), ..thread.clone() };
+            words::what(self.snapshot, &interrupted, &|pc| self.function(pc))
+        });
+        let symbol = self.symbols.symbol(code);
+        FrameReport { number, pc, link, found_by, sp, callee_cfa, module, symbol, regs, signal, what }
     }
 
     /// The signal whose frame was crossed to get here.
@@ -232,7 +230,8 @@ impl Analysis<'_> {
         }
         let (arch, memory) = (self.snapshot.arch, &*self.snapshot.memory);
         let signal = SavedContext::of_ucontext(arch, callee_cfa?).ok()?.signal(arch, memory).ok()?;
-        Some(SignalInfo::from_words(signal.number, signal.code, signal.detail))
+        // The kernel fills a siginfo only for handlers that asked for one (SA_SIGINFO).
+        (1..=64).contains(&signal.number).then(|| SignalInfo::from_words(signal.number, signal.code, signal.detail))
     }
 
     fn head(&self, source: &Path) -> Head {
@@ -287,6 +286,13 @@ impl<'s> Groups<'s> {
             Some((threads, first)) if first.judged.verdict == walked.judged.verdict => threads.push(thread),
             _ => self.list.push((vec![thread], walked)),
         }
+    }
+}
+
+fn link_of(folded: &Folded<BareFrame>) -> Option<Link> {
+    match folded {
+        Folded::One(frame) => Some(frame.link),
+        Folded::Repeat { .. } => None,
     }
 }
 

@@ -8,6 +8,8 @@
 
 mod found;
 pub mod json;
+#[cfg(test)]
+mod samples;
 mod signals;
 pub mod text;
 pub mod words;
@@ -129,6 +131,8 @@ pub struct FrameReport {
     pub regs: Option<Box<Regs>>,
     /// The signal that was delivered here, when this is what it interrupted and the frame tells.
     pub signal: Option<SignalInfo>,
+    /// What that signal was about, in one sentence.
+    pub what: Option<String>,
 }
 
 /// A place in a module.

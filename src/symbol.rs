@@ -17,7 +17,7 @@ mod table;
 
 use crate::image::Image;
 use crate::snapshot::{AddressSpace, Identity, LoadedModule, Snapshot};
-use dwarf::Debug;
+use dwarf::{Debug, Found};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -79,24 +79,26 @@ impl<'s> Symbols<'s> {
         let (index, module) = self.space.module(address)?;
         let linked = address.wrapping_sub(module.bias);
         let names = self.modules.get(index)?.get_or_init(|| Names::of(module, self.store));
-        let found = names.debug.as_ref().and_then(|debug| debug.find(linked));
-        if let Some(symbol) = &found
-            && symbol.functions.iter().all(|function| !function.name.is_empty())
+        let table = || names.table.get_or_init(|| Table::of(&names.images)).find(linked);
+        let Some(Found { mut symbol, unscoped }) = names.debug.as_ref().and_then(|debug| debug.find(linked)) else {
+            return table();
+        };
+        let outer = symbol.functions.last_mut()?;
+        if !unscoped && !outer.name.is_empty() {
+            return Some(symbol);
+        }
+        // A line without a function, as assemblers write it, or a function without its scopes.
+        if let Some(named) = table()
+            && let Some(function) = named.functions.into_iter().next()
+            && (outer.name.is_empty() || named.offset == symbol.offset)
         {
-            return found;
-        }
-        let named = names.table.get_or_init(|| Table::of(&names.images)).find(linked);
-        match (found, named) {
-            // A line without a function, as assemblers write it.
-            (Some(mut symbol), Some(named)) => {
-                if let (Some(outer), Some(from)) = (symbol.functions.last_mut(), named.functions.into_iter().next()) {
-                    outer.name = from.name;
-                }
-                Some(Symbol { offset: named.offset, origin: named.origin, ..symbol })
+            outer.name = function.name;
+            symbol.offset = named.offset;
+            if !unscoped {
+                symbol.origin = named.origin;
             }
-            (Some(symbol), None) => Some(symbol),
-            (None, named) => named,
         }
+        Some(symbol)
     }
 }
 
@@ -157,3 +159,6 @@ pub enum Origin {
     /// A symbol table: the nearest symbol below, which has no size.
     Nearest,
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,20 +108,24 @@ impl<W: Write> Text<W> {
 
     /// What came before the fatal signal: a handler was running when it struck.
     fn before(&mut self, thread: &ThreadReport) -> io::Result<()> {
-        let frames = thread.frames.iter().filter_map(|entry| match entry {
+        let mut frames = thread.frames.iter().filter_map(|entry| match entry {
             Entry::Frame(frame) => Some(frame),
             Entry::Repeat { .. } => None,
         });
-        let Some(frame) = frames.filter(|frame| frame.link == Link::Signal).last() else { return Ok(()) };
-        let Some(signal) = frame.signal.filter(|_| thread.crashed) else { return Ok(()) };
-        let function = frame.symbol.functions.last().map(|function| function.name.as_str());
-        let what = words::delivered(signal, function.filter(|name| !name.is_empty()));
-        writeln!(self.out, "  in a signal handler; first came {what} (frame {})", frame.number)
+        let Some(frame) = frames.rfind(|frame| frame.link == Link::Signal) else { return Ok(()) };
+        match &frame.what {
+            Some(what) => writeln!(self.out, "  in a signal handler; first came {what} (frame {})", frame.number),
+            None => writeln!(self.out, "  in a signal handler, which interrupted frame {}", frame.number),
+        }
     }
 
     /// How the walk ended and what is to be thought of it.
     fn end(&mut self, thread: &ThreadReport) -> io::Result<()> {
+        let verdict = self.verdict(thread);
         match thread.end {
+            End::Root(root) if thread.verdict == Verdict::Reliable => {
+                writeln!(self.out, "  the stack ends here: {}; {verdict}", root_words(root))?;
+            }
             End::Root(root) => writeln!(self.out, "  the stack ends here: {}", root_words(root))?,
             End::Stopped(error) => writeln!(self.out, "  {} {error}", self.paint.bad("stopped:"))?,
         }
@@ -130,8 +134,8 @@ impl<W: Write> Text<W> {
                 writeln!(self.out, "    {unwinder}: {why}")?;
             }
         }
-        let verdict = self.verdict(thread);
         match (thread.verdict, thread.doubts.as_slice()) {
+            (Verdict::Reliable, _) => Ok(()),
             (Verdict::Pending(missing), _) => writeln!(self.out, "  {verdict}: nobody could show {missing}"),
             (_, []) => writeln!(self.out, "  {verdict}"),
             (_, [only]) => writeln!(self.out, "  {verdict}: frame {}: {}", only.frame, only.doubt),
@@ -282,7 +286,7 @@ fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

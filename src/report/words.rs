@@ -31,7 +31,7 @@ pub fn what(snapshot: &Snapshot, thread: &Thread, name: &dyn Fn(CodeAddress) -> 
     let scene = Scene { snapshot, thread, signal, name };
     let signal_name = signal_name(signal.number);
     match scene.sender() {
-        Some(sender) => format!("{signal_name} {sender}{}", scene.in_function()),
+        Some(sender) => format!("{signal_name} {sender}"),
         None => format!("{signal_name}: {}", scene.cause()),
     }
 }
@@ -68,15 +68,12 @@ impl Scene<'_> {
             None if self.signal.code < 0 => return Some("sent by a process".to_owned()),
             _ => return None,
         };
-        if self.snapshot.process.pid == Some(pid) || pid == self.thread.id {
-            let how = if self.signal.number == SIGABRT {
-                "raised by the process itself (abort)"
-            } else {
-                "raised by the process itself"
-            };
-            return Some(how.to_owned());
+        if self.snapshot.process.pid != Some(pid) {
+            let thread = self.in_function().replacen(" in ", "; the thread was in ", 1);
+            return Some(format!("sent by pid {pid} (uid {uid}){thread}"));
         }
-        Some(format!("sent by pid {pid} (uid {uid})"))
+        let how = if self.signal.number == SIGABRT { " (abort)" } else { "" };
+        Some(format!("raised by the process itself{how}"))
     }
 
     fn cause(&self) -> String {
@@ -95,7 +92,7 @@ impl Scene<'_> {
         let Some(pc) = self.pc() else { return "the pc is not known".to_owned() };
         let operand = self.operand();
         if self.signal.number == SIGSEGV && self.signal.code == SI_KERNEL {
-            return self.unaddressed(operand);
+            return self.unaddressed(operand.as_ref());
         }
         let Some(address) = self.signal.address else {
             return format!("a memory fault whose address is not known{}", self.in_function());
@@ -103,30 +100,33 @@ impl Scene<'_> {
         if address == pc {
             return self.execution(pc);
         }
+        let access = self.access(operand.as_ref());
+        if let Some(stack) = self.overflowed(address) {
+            return format!("stack overflow{} ({access}{stack} of thread {})", self.in_function(), self.thread.id);
+        }
         let place = self.place(address, operand.as_ref());
-        format!(
-            "{}{}{}",
-            self.access(operand.as_ref()),
-            place,
-            self.through(address, operand.as_ref()) + &self.in_function()
-        )
+        let through = self.through(address, operand.as_ref());
+        format!("{access}{place}{through}{}", self.in_function())
     }
 
     /// A fault without an address: the processor refuses addresses that are not canonical before it looks them up.
-    fn unaddressed(&self, operand: Option<Operand>) -> String {
-        let register = operand.as_ref().and_then(|operand| {
-            let (name, value) = operand.registers.iter().max_by_key(|(_, value)| !is_canonical(*value) as u8)?;
-            (!is_canonical(operand.address)).then(|| format!(" through {name} ({value:#018x})"))
-        });
-        match (&operand, register) {
-            (Some(found), Some(through)) => format!(
-                "{}non-canonical address {:#018x}{through}{} (the kernel reports no address for these)",
-                self.access(operand.as_ref()),
-                found.address,
-                self.in_function()
-            ),
-            _ => format!("general protection fault{} (the kernel reports no address for these)", self.in_function()),
+    fn unaddressed(&self, operand: Option<&Operand>) -> String {
+        const SILENT: &str = "(the kernel reports no address for these)";
+        const RET: u8 = 0xc3;
+        let function = self.in_function();
+        if self.is_x86()
+            && self.code().first() == Some(&RET)
+            && let Some(to) = self.sp().and_then(|sp| self.snapshot.memory.word(sp).ok())
+        {
+            return format!("return to non-canonical address {to:#018x}{function} {SILENT}");
         }
+        let Some(operand) = operand.filter(|operand| !is_canonical(operand.address)) else {
+            return format!("general protection fault{function} {SILENT}");
+        };
+        let access = self.access(Some(operand));
+        let culprit = operand.registers.iter().find(|(_, value)| !is_canonical(*value));
+        let through = culprit.map(|(name, _)| format!(" through {name}")).unwrap_or_default();
+        format!("{access}non-canonical address {:#018x}{through}{function} {SILENT}", operand.address)
     }
 
     /// The pc itself cannot be executed.
@@ -160,9 +160,6 @@ impl Scene<'_> {
         if address < NULL {
             return if address == 0 { "null pointer".to_owned() } else { format!("null pointer + {address:#x}") };
         }
-        if let Some(stack) = self.overflowed(address) {
-            return stack;
-        }
         match self.snapshot.space.mapped(address) {
             Some(mapped) if self.signal.code == SEGV_ACCERR => {
                 let writes = operand.is_some_and(|operand| operand.access == Access::Write);
@@ -182,7 +179,7 @@ impl Scene<'_> {
 
     /// Whether the access fell off the low end of the thread's stack. The guard page, or what lies unmapped below the
     /// main thread's stack, is then beside the stack pointer, and above it lies writable memory.
-    fn overflowed(&self, address: u64) -> Option<String> {
+    fn overflowed(&self, address: u64) -> Option<&'static str> {
         let sp = self.sp()?;
         if address.abs_diff(sp) > NEAR_STACK {
             return None;
@@ -198,8 +195,7 @@ impl Scene<'_> {
         if !on_it || above.start.abs_diff(address) > NEAR_STACK {
             return None;
         }
-        let guard = if hit.is_some() { "the guard page below the stack" } else { "below the end of the stack" };
-        Some(format!("{guard} of thread {}: stack overflow", self.thread.id))
+        Some(if hit.is_some() { "the guard page below the stack" } else { "memory below the end of the stack" })
     }
 
     fn access(&self, operand: Option<&Operand>) -> &'static str {

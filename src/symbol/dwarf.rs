@@ -27,6 +27,14 @@ pub(super) struct Debug<'s> {
     whole: OnceCell<Option<Rc<Context<Slice<'s>>>>>,
 }
 
+/// What debug information says about an address.
+pub(super) struct Found {
+    pub symbol: Symbol,
+    /// Whether the function's own name lacks the scopes it is in: gcc gives functions that no other file can call no
+    /// mangled name, but they have one in the symbol table.
+    pub unscoped: bool,
+}
+
 /// Code, and where the unit it belongs to begins in `.debug_info`.
 struct UnitRange {
     start: u64,
@@ -47,8 +55,14 @@ impl<'s> Debug<'s> {
         })
     }
 
+    /// The same, with everything indexed at once.
+    #[cfg(test)]
+    pub fn without_ranges(self) -> Self {
+        Self { ranges: OnceCell::from(Vec::new()), ..self }
+    }
+
     /// The functions and lines at a linked address.
-    pub fn find(&self, linked: u64) -> Option<Symbol> {
+    pub fn find(&self, linked: u64) -> Option<Found> {
         let ranges = self.ranges.get_or_init(|| self.read_ranges());
         let after = ranges.partition_point(|range| range.start <= linked);
         let covering = after.checked_sub(1).and_then(|last| ranges.get(last)).filter(|range| linked < range.end);
@@ -106,7 +120,7 @@ impl<'s> Debug<'s> {
         dwarf
     }
 
-    fn look_up(&self, context: &Context<Slice<'s>>, linked: u64) -> Option<Symbol> {
+    fn look_up(&self, context: &Context<Slice<'s>>, linked: u64) -> Option<Found> {
         let mut result = context.find_frames(linked);
         let mut frames = loop {
             match result {
@@ -115,13 +129,16 @@ impl<'s> Debug<'s> {
             }
         };
         let mut functions = Vec::new();
-        let mut outermost = None;
+        let (mut outermost, mut unscoped) = (None, false);
         while functions.len() < INLINED
             && let Ok(Some(frame)) = frames.next()
         {
             outermost = frame.dw_die_offset;
             let raw = frame.function.as_ref().and_then(|name| name.raw_name().ok());
-            let name = raw.map(|raw| demangle(&raw)).unwrap_or_default();
+            let language = frame.function.as_ref().and_then(|name| name.language);
+            unscoped = language.is_some_and(is_scoped) && raw.as_ref().is_some_and(|raw| !raw.starts_with('_'));
+            // Assemblers describe functions too, and glibc's go by their internal names.
+            let name = raw.map(|raw| demangle(raw.strip_prefix("__GI_").unwrap_or(&raw))).unwrap_or_default();
             functions.push(Function { name, location: frame.location.as_ref().and_then(location) });
         }
         if functions.is_empty() {
@@ -129,8 +146,23 @@ impl<'s> Debug<'s> {
         }
         let unit = context.find_dwarf_and_unit(linked).skip_all_loads();
         let start = unit.zip(outermost).and_then(|(unit, die)| first_byte(unit, die));
-        Some(Symbol { functions, offset: start.and_then(|start| linked.checked_sub(start)), origin: Origin::Dwarf })
+        let offset = start.and_then(|start| linked.checked_sub(start));
+        Some(Found { symbol: Symbol { functions, offset, origin: Origin::Dwarf }, unscoped })
     }
+}
+
+/// Whether functions of a language lie in namespaces.
+fn is_scoped(language: gimli::DwLang) -> bool {
+    use gimli as dw;
+    matches!(
+        language,
+        dw::DW_LANG_C_plus_plus
+            | dw::DW_LANG_C_plus_plus_03
+            | dw::DW_LANG_C_plus_plus_11
+            | dw::DW_LANG_C_plus_plus_14
+            | dw::DW_LANG_C_plus_plus_17
+            | dw::DW_LANG_C_plus_plus_20
+    )
 }
 
 fn location(found: &addr2line::Location<'_>) -> Option<Location> {

@@ -1,7 +1,7 @@
 //! Names from symbol tables: the image's, its debug file's, and that in `.gnu_debugdata`.
 
 use super::{Function, Origin, Symbol, demangle};
-use crate::image::{Image, ImageSymbol, Segment};
+use crate::image::{Image, ImageSymbol, Plt, Segment};
 use std::cmp::Reverse;
 
 const STT_NOTYPE: u8 = 0;
@@ -20,6 +20,7 @@ const LABELS: usize = 64;
 pub(super) struct Table<'s> {
     symbols: Vec<ImageSymbol<'s>>,
     code: Vec<Segment>,
+    stubs: Vec<Plt>,
 }
 
 impl<'s> Table<'s> {
@@ -34,7 +35,8 @@ impl<'s> Table<'s> {
         symbols.sort_unstable_by_key(|symbol| (symbol.address, rank(symbol), Reverse(symbol.name)));
         let segments = images.first().map(|image| image.segments()).unwrap_or_default();
         let executable = |segment: &&Segment| segment.kind == PT_LOAD && segment.flags & PF_X != 0;
-        Self { symbols, code: segments.iter().filter(executable).copied().collect() }
+        let stubs = images.first().map(|image| image.plts().collect()).unwrap_or_default();
+        Self { symbols, code: segments.iter().filter(executable).copied().collect(), stubs }
     }
 
     /// The symbol whose size covers `linked`; or else the nearest below, when it has no size.
@@ -44,6 +46,10 @@ impl<'s> Table<'s> {
         let covers = |symbol: &&ImageSymbol<'_>| linked.wrapping_sub(symbol.address) < symbol.size;
         if let Some(symbol) = below.iter().rev().take(LABELS).find(covers) {
             return Some(named(symbol, linked, Origin::SymbolTable));
+        }
+        // `_init` has no size and lies below the linkage table.
+        if self.stubs.iter().any(|stubs| (stubs.start..stubs.end).contains(&linked)) {
+            return None;
         }
         let nearest = below.last().filter(|symbol| symbol.size == 0 && self.in_one_segment(symbol.address, linked))?;
         Some(named(nearest, linked, Origin::Nearest))
@@ -98,7 +104,7 @@ mod tests {
             memory_size: 0x1000,
             align: 1,
         };
-        Table { symbols, code: vec![code] }
+        Table { symbols, code: vec![code], stubs: Vec::new() }
     }
 
     fn name_of(table: &Table<'_>, linked: u64) -> Option<(String, Option<u64>, Origin)> {

@@ -108,6 +108,7 @@ pub(super) struct Frame<'r> {
     stack_pointer: Option<String>,
     callee_cfa: Option<String>,
     signal: Option<Crash>,
+    description: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     registers: Option<BTreeMap<&'static str, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,6 +174,7 @@ impl<'r> Frame<'r> {
             stack_pointer: frame.sp.map(address),
             callee_cfa: frame.callee_cfa.map(address),
             signal: frame.signal.map(Crash::of),
+            description: frame.what.as_deref(),
             registers: regs.map(|regs| values(regs, arch)),
             registers_saved_at: regs.map(|regs| places(regs, arch)).filter(|places| !places.is_empty()),
         }

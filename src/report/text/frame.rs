@@ -90,7 +90,7 @@ impl FramePrinter {
         let found = self.paint.faint(&format!("[{}]", found::short(frame.found_by)));
         let name = function.map_or_else(|| "???".to_owned(), |function| self.name(function));
         let mut offset = String::new();
-        if let Some(distance) = frame.symbol.offset {
+        if let Some(distance) = frame.symbol.offset.filter(|_| function.is_some()) {
             let near = if frame.symbol.origin == Origin::Nearest { "?" } else { "" };
             let _ = write!(offset, "+{distance:#x}{near}");
         }
