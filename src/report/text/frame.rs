@@ -91,7 +91,7 @@ impl FramePrinter {
         let name = function.map_or_else(|| "???".to_owned(), |function| self.name(function));
         let mut offset = String::new();
         if let Some(distance) = frame.symbol.offset.filter(|_| function.is_some()) {
-            let near = if frame.symbol.origin == Origin::Nearest { "?" } else { "" };
+            let near = if distance != 0 && frame.symbol.origin == Origin::Nearest { "?" } else { "" };
             let _ = write!(offset, "+{distance:#x}{near}");
         }
         writeln!(out, "  #{:<3} {pc} {name}{offset}{module} {found}", frame.number)?;
