@@ -111,7 +111,12 @@ impl Core {
     fn options(&self) -> Options {
         let default = Options::default();
         Options {
-            find: Find { exe: self.exe.clone(), sysroots: self.sysroot.clone(), debug_dirs: self.debug_dir.clone() },
+            find: Find {
+                exe: self.exe.clone(),
+                sysroots: self.sysroot.clone(),
+                debug_dirs: self.debug_dir.clone(),
+                ..Find::default()
+            },
             method: match self.unwinder {
                 UnwinderName::Best => Method::Best,
                 UnwinderName::Cfi => Method::Cfi,

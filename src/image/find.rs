@@ -16,6 +16,9 @@ pub struct Find {
     pub sysroots: Vec<PathBuf>,
     /// Directories with separate debug files; `/usr/lib/debug` when empty.
     pub debug_dirs: Vec<PathBuf>,
+    /// A directory that may hold copies of the target's files under their own names: where the core itself lies. Used for
+    /// what has a build ID.
+    pub beside: Option<PathBuf>,
 }
 
 /// What the target tells about a module's file.
@@ -62,6 +65,9 @@ impl Find {
         }
         if let Some(name) = wanted.build_id.and_then(|id| build_id_path(id, "")) {
             paths.extend(self.all_debug_dirs().map(|dir| dir.join(&name)));
+        }
+        if wanted.build_id.is_some() {
+            paths.extend(self.beside.iter().zip(whole.file_name()).map(|(directory, name)| directory.join(name)));
         }
         paths
     }

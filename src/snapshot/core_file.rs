@@ -55,7 +55,8 @@ pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
     space.main_stack = super::initial_stack::address_on_it(&notes.process);
     let mut memory = CoreMemory::new(bytes, &loads);
     space.mappings.iter().filter(|mapped| mapped.executable.is_none()).for_each(|mapped| memory.also_absent(mapped));
-    modules::load(arch, &notes, find, &mut space, &mut memory);
+    let find = Find { beside: path.parent().map(Path::to_owned), ..find.clone() };
+    modules::load(arch, &notes, &find, &mut space, &mut memory);
     memory.report_gaps(&space, notes.process.aux(notes::AT_SYSINFO_EHDR), &mut gaps);
 
     let (process, threads, signed_bits) = (notes.process, notes.threads, notes.signed_bits);
