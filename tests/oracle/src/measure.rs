@@ -46,6 +46,7 @@ struct Asked {
     step: u64,
     sampled: Sampled,
     pcs: Vec<u64>,
+    erased: bool,
     answers: Vec<Answer>,
 }
 
@@ -88,13 +89,13 @@ pub fn measure(
         }
         let sampled = Sampled { uniform: step % plan.every == 0, cover: first_visit };
         if sampled.uniform || sampled.cover {
-            let Truth { pcs, certainty } = session.truth()?;
+            let Truth { pcs, certainty, erased } = session.truth()?;
             if certainty == Certainty::Unknown {
                 judge.unjudged += 1;
             } else {
                 let stop = session.stop()?;
                 let answers = contenders.iter_mut().map(|c| c.ask(&stop)).collect();
-                let asked = Asked { step, sampled, pcs, answers };
+                let asked = Asked { step, sampled, pcs, erased, answers };
                 match certainty {
                     Certainty::Landing => waiting.entry(session.tid()).or_default().push(asked),
                     _ => judge.judge(&mut session, &asked)?,
@@ -135,13 +136,13 @@ impl Judge {
     }
 
     fn judge(&mut self, session: &mut Session, asked: &Asked) -> Result<()> {
-        let Asked { step, sampled, pcs: truth, answers } = asked;
+        let Asked { step, sampled, pcs: truth, erased, answers } = asked;
         let stop = session.stop()?;
         let last = truth.last().copied().unwrap_or_default();
         let root = self.symbols.place(stop.modules, last);
         *self.roots.entry(root.in_function()).or_default() += 1;
         for ((score, name), answer) in self.scores.iter_mut().zip(&self.names).zip(answers) {
-            let Some((at, departure)) = score.note(answer, truth, *sampled) else {
+            let Some((at, departure)) = score.note(answer, truth, *erased, *sampled) else {
                 continue;
             };
             let last_right = truth.get(at.saturating_sub(1)).copied().unwrap_or_default();

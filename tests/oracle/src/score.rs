@@ -14,11 +14,18 @@ pub struct Tally {
     pub right_trusted: u64,
     /// Wrong, and vouched for.
     pub false_trust: u64,
+    /// How often it was asked when the program had written over a return address of the true chain, which nobody can
+    /// read any more (libgcc's last steps to a landing pad); these count above like all others.
+    pub erased: u64,
+    /// Right even so.
+    pub erased_right: u64,
 }
 
 impl Tally {
-    fn note(&mut self, right: bool, trusted: bool) {
+    fn note(&mut self, right: bool, erased: bool, trusted: bool) {
         self.asked += 1;
+        self.erased += u64::from(erased);
+        self.erased_right += u64::from(erased && right);
         self.right += u64::from(right);
         self.right_trusted += u64::from(right && trusted);
         self.false_trust += u64::from(!right && trusted);
@@ -30,6 +37,8 @@ impl Tally {
         self.right += other.right;
         self.right_trusted += other.right_trusted;
         self.false_trust += other.false_trust;
+        self.erased += other.erased;
+        self.erased_right += other.erased_right;
     }
 }
 
@@ -114,13 +123,19 @@ pub struct Score {
 
 impl Score {
     /// Counts one answer; says where it departs from the truth.
-    pub fn note(&mut self, answer: &Answer, truth: &[u64], sampled: Sampled) -> Option<(usize, Departure)> {
+    pub fn note(
+        &mut self,
+        answer: &Answer,
+        truth: &[u64],
+        erased: bool,
+        sampled: Sampled,
+    ) -> Option<(usize, Departure)> {
         let departure = departure(&answer.pcs, truth);
         if sampled.uniform {
-            self.uniform.note(departure.is_none(), answer.trusted);
+            self.uniform.note(departure.is_none(), erased, answer.trusted);
         }
         if sampled.cover {
-            self.cover.note(departure.is_none(), answer.trusted);
+            self.cover.note(departure.is_none(), erased, answer.trusted);
         }
         departure
     }
@@ -163,11 +178,12 @@ mod tests {
         let mut score = Score::default();
         let both = Sampled { uniform: true, cover: true };
         let once = Sampled { uniform: true, cover: false };
-        score.note(&answer(&[1, 2], true), &[1, 2], both);
-        score.note(&answer(&[1], true), &[1, 2], both);
-        score.note(&answer(&[1], false), &[1, 2], once);
-        score.note(&answer(&[1, 2], false), &[1, 2], once);
-        assert_eq!(score.uniform, Tally { asked: 4, right: 2, right_trusted: 1, false_trust: 1 });
-        assert_eq!(score.cover, Tally { asked: 2, right: 1, right_trusted: 1, false_trust: 1 });
+        score.note(&answer(&[1, 2], true), &[1, 2], false, both);
+        score.note(&answer(&[1], true), &[1, 2], false, both);
+        score.note(&answer(&[1], false), &[1, 2], true, once);
+        score.note(&answer(&[1, 2], false), &[1, 2], false, once);
+        let none = Tally::default();
+        assert_eq!(score.uniform, Tally { asked: 4, right: 2, right_trusted: 1, false_trust: 1, erased: 1, ..none });
+        assert_eq!(score.cover, Tally { asked: 2, right: 1, right_trusted: 1, false_trust: 1, ..none });
     }
 }

@@ -43,6 +43,9 @@ pub struct Truth {
     pub pcs: Vec<u64>,
     /// Whether it can be judged by now.
     pub certainty: Certainty,
+    /// A return address of the chain is no longer where its call put it: the program has written over it, and memory
+    /// does not tell the chain any more.
+    pub erased: bool,
 }
 
 struct Thread {
@@ -184,6 +187,7 @@ impl Session {
         let slots: Vec<u64> = entries.iter().map(|e| e.slot).collect();
         let found = memory.words(&slots).unwrap_or_default();
         let mut pcs = vec![thread.registers.rip];
+        let before = self.counts.rewritten;
         for (i, entry) in entries.iter().enumerate() {
             let now = found.get(i).copied().unwrap_or(entry.address);
             match entry.place {
@@ -192,7 +196,8 @@ impl Session {
             }
             self.counts.rewritten += u64::from(entry.place == Place::Stack && now != entry.address);
         }
-        Ok(Truth { pcs, certainty: thread.shadow.certainty() })
+        let erased = self.counts.rewritten != before;
+        Ok(Truth { pcs, certainty: thread.shadow.certainty(), erased })
     }
 
     /// What a contender is shown where the current thread is.

@@ -16,6 +16,9 @@ pub fn table(names: &[String], missing: &[(&str, &str)], outcomes: &[Outcome]) -
     for (name, score) in names.iter().zip(pooled(names, outcomes)) {
         row(&mut out, "**all**", name, &score);
     }
+    for (name, score) in names.iter().zip(pooled(names, outcomes)) {
+        legible(&mut out, name, &score);
+    }
     for (name, why) in missing {
         let _ = writeln!(out, "| **all** | {name} | not asked: {why} | | | | | | |");
     }
@@ -94,6 +97,18 @@ fn row(out: &mut String, target: &str, name: &str, score: &Score) {
     );
 }
 
+/// The row of those stops at which memory still holds every return address of the true chain.
+fn legible(out: &mut String, name: &str, score: &Score) {
+    let rest = |tally: &Tally| Tally {
+        asked: tally.asked - tally.erased,
+        right: tally.right - tally.erased_right,
+        ..Tally::default()
+    };
+    let (u, c) = (rest(&score.uniform), rest(&score.cover));
+    let (right, cover) = (percent(u.right, &u), percent(c.right, &c));
+    let _ = writeln!(out, "| *chain in memory* | {name} | {right} | | | {cover} | | | {} + {} |", u.asked, c.asked);
+}
+
 /// Cut off, not rounded: 100 % is said of no tally with a miss in it.
 fn percent(part: u64, tally: &Tally) -> String {
     if tally.asked == 0 {
@@ -146,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_single_miss_in_a_million_is_not_rounded_away() {
-        let tally = Tally { asked: 1_000_000, right: 999_999, right_trusted: 0, false_trust: 1 };
+        let tally = Tally { asked: 1_000_000, right: 999_999, false_trust: 1, ..Tally::default() };
         assert_eq!(percent(tally.right, &tally), "99.999 %");
         assert_eq!(counted(&tally), "1 (0.000 %)");
         assert_eq!(percent(0, &Tally::default()), "-");

@@ -56,38 +56,23 @@ impl Target {
             Set::Full => self.full,
         }?;
         let Budget { every, max_steps } = budget;
-        Some(Plan {
-            begin: self.begin,
-            every,
-            max_steps,
-            inject: self.inject,
-        })
+        Some(Plan { begin: self.begin, every, max_steps, inject: self.inject })
     }
 
     /// The command that runs it, in a directory of its own with an environment that is always the same.
     pub fn command(&self) -> Result<Command> {
         let mut command = match self.program {
             Program::Installed(path) => Command::new(path),
-            Program::Ours(source, flags) => {
-                Command::new(programs::build(source, self.name, flags)?)
-            }
+            Program::Ours(source, flags) => Command::new(programs::build(source, self.name, flags)?),
             Program::GccHelper(name) => {
-                let asked = Command::new("gcc")
-                    .arg(format!("-print-prog-name={name}"))
-                    .output();
+                let asked = Command::new("gcc").arg(format!("-print-prog-name={name}")).output();
                 let path = asked.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
                 Command::new(path.unwrap_or_else(|_| name.to_owned()))
             }
         };
         let directory = programs::workplace(self.name)?;
-        let stdin =
-            File::open(directory.join(self.input)).map_or_else(|_| Stdio::null(), Stdio::from);
-        command
-            .args(self.arguments)
-            .current_dir(directory)
-            .stdin(stdin)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        let stdin = File::open(directory.join(self.input)).map_or_else(|_| Stdio::null(), Stdio::from);
+        command.args(self.arguments).current_dir(directory).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
         command.env_clear().envs([
             ("PATH", "/usr/bin:/bin"),
             ("HOME", "/nonexistent"),
@@ -99,11 +84,7 @@ impl Target {
     }
 }
 
-const fn installed(
-    name: &'static str,
-    path: &'static str,
-    arguments: &'static [&'static str],
-) -> Target {
+const fn installed(name: &'static str, path: &'static str, arguments: &'static [&'static str]) -> Target {
     Target {
         name,
         program: Program::Installed(path),
@@ -118,26 +99,17 @@ const fn installed(
 
 const fn gcc_helper(name: &'static str, arguments: &'static [&'static str]) -> Target {
     let target = installed(name, "", arguments);
-    Target {
-        program: Program::GccHelper(name),
-        ..target
-    }
+    Target { program: Program::GccHelper(name), ..target }
 }
 
 const fn ours(name: &'static str, source: &'static str, flags: &'static [&'static str]) -> Target {
     let target = installed(name, "", &[]);
-    Target {
-        program: Program::Ours(source, flags),
-        ..target
-    }
+    Target { program: Program::Ours(source, flags), ..target }
 }
 
 impl Target {
     const fn since_exec(self) -> Target {
-        Target {
-            begin: Begin::Kernel,
-            ..self
-        }
+        Target { begin: Begin::Kernel, ..self }
     }
 
     const fn reading(self, input: &'static str) -> Target {
@@ -149,24 +121,15 @@ impl Target {
     }
 
     const fn signalled(self, signal: i32, every: u64) -> Target {
-        Target {
-            inject: Some((signal, every)),
-            ..self
-        }
+        Target { inject: Some((signal, every)), ..self }
     }
 
     const fn short(self, every: u64, max_steps: u64) -> Target {
-        Target {
-            short: Some(Budget { every, max_steps }),
-            ..self
-        }
+        Target { short: Some(Budget { every, max_steps }), ..self }
     }
 
     const fn full(self, every: u64, max_steps: u64) -> Target {
-        Target {
-            full: Some(Budget { every, max_steps }),
-            ..self
-        }
+        Target { full: Some(Budget { every, max_steps }), ..self }
     }
 }
 
@@ -176,7 +139,7 @@ const M: u64 = 1000 * K;
 /// All targets: `short` and `full` say how each is sampled in that set (every Nth instruction, at most so many).
 #[rustfmt::skip] // One line for each target.
 pub const TARGETS: &[Target] = &[
-    installed("true", "/usr/bin/true", &[]).since_exec().short(20, 150 * K).full(20, M),
+    installed("true", "/usr/bin/true", &[]).since_exec().short(20, 150 * K).full(50, M),
     installed("ls", "/usr/bin/ls", &["-l", "--color=always", "/etc/apt"]).since_exec().short(50, 200 * K).full(50, M),
     installed("sort", "/usr/bin/sort", &["-n", "-k2", "words.txt"]).short(50, 150 * K).full(50, M),
     installed("mawk", "/usr/bin/mawk", &["{ s[$5] += $1; gsub(/a/, \"b\") } END { for (k in s) print k, s[k] }", "words.txt"]).short(50, 150 * K).full(50, M),
@@ -211,12 +174,12 @@ pub const TARGETS: &[Target] = &[
     installed("zstd", "/usr/bin/zstd", &["-q", "-c", "words.txt"]).since_exec().full(50, 400 * K),
     installed("curl", "/usr/bin/curl", &["-q", "-s", "file:///etc/hostname"]).full(50, 800 * K),
     installed("date", "/usr/bin/date", &["-d", "2020-02-29 + 3 months", "+%c %j"]).since_exec().full(50, 400 * K),
-    ours("frames", "frames.c", &["-O2"]).since_exec().short(20, 400 * K).full(20, M),
-    ours("frames-O0", "frames.c", &["-O0"]).since_exec().full(20, M),
-    ours("signals", "signals.c", &["-O2"]).since_exec().short(20, 400 * K).full(20, M),
-    ours("signals-injected", "signals.c", &["-O2"]).given(&["150"]).since_exec().signalled(libc::SIGUSR1, 211).short(50, 400 * K).full(20, M),
-    ours("jumps", "jumps.c", &["-O2"]).since_exec().short(20, 400 * K).full(20, M),
-    ours("throws", "throws.cc", &["-O2"]).short(20, 300 * K).full(20, M),
-    ours("threads", "threads.c", &["-O2"]).since_exec().short(20, 400 * K).full(20, M),
-    ours("panics", "panics.rs", &[]).since_exec().short(20, 350 * K).full(20, M),
+    ours("frames", "frames.c", &["-O2"]).since_exec().short(20, 400 * K).full(50, M),
+    ours("frames-O0", "frames.c", &["-O0"]).since_exec().full(50, M),
+    ours("signals", "signals.c", &["-O2"]).since_exec().short(20, 400 * K).full(50, M),
+    ours("signals-injected", "signals.c", &["-O2"]).given(&["150"]).since_exec().signalled(libc::SIGUSR1, 211).short(50, 400 * K).full(50, M),
+    ours("jumps", "jumps.c", &["-O2"]).since_exec().short(20, 400 * K).full(50, M),
+    ours("throws", "throws.cc", &["-O2"]).short(20, 300 * K).full(50, M),
+    ours("threads", "threads.c", &["-O2"]).since_exec().short(20, 400 * K).full(50, M),
+    ours("panics", "panics.rs", &[]).since_exec().short(20, 350 * K).full(50, M),
 ];
