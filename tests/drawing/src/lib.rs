@@ -220,6 +220,13 @@ impl Stack {
         self
     }
 
+    /// Registers a range of code whose frames are outermost.
+    #[must_use]
+    pub fn root_in(mut self, range: Range<u64>) -> Self {
+        self.roots.push(range);
+        self
+    }
+
     /// Registers a marker.
     #[must_use]
     pub fn marker(mut self, marker: Marker<'static>) -> Self {

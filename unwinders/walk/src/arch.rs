@@ -32,8 +32,6 @@ pub struct Arch {
     pub callee_saved: &'static [Register],
     /// Bits of a code address that may hold a pointer-authentication signature.
     pub signed_bits: u64,
-    /// Bytes below the stack pointer that belong to a leaf function.
-    pub red_zone: u64,
     /// The general register set of core notes and ptrace (`NT_PRSTATUS`).
     pub core_registers: Layout,
     /// The block that entry code saves (`pt_regs`), for marker frames.
@@ -42,8 +40,6 @@ pub struct Arch {
     pub signal_frame: SignalFrameLayout,
     /// The bytes of `__start_context`, to which the first function of a `makecontext` stack returns.
     pub context_entries: &'static [&'static [u8]],
-    /// First bytes of a function that has not touched the stack yet.
-    pub entries: &'static [&'static [u8]],
     /// Whether a call ends at the end of these bytes (up to eight of them).
     pub ends_with_call: fn(&[u8]) -> bool,
     /// How an interrupted function is told to have its return address at the stack pointer, see [`Prologue`].

@@ -30,7 +30,7 @@ mod stack;
 mod walk;
 
 pub use address::CodeAddress;
-pub use arch::{AARCH64, Arch, SignalFrameLayout, X86_64};
+pub use arch::{AARCH64, Arch, Prologue, SignalFrameLayout, Trampoline, X86_64};
 pub use error::{CfiFault, Error, Why};
 pub use evidence::{Evidence, NoEvidence, Proof, Witness};
 pub use frame::{FoundBy, Frame, Grade, Link, Root, RowSource, SignalSign, Step};

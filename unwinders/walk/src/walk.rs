@@ -112,6 +112,10 @@ impl<'a> Walk<'a> {
         let (callee, caller) = if self.current == 0 { (&*first, second) } else { (&*second, first) };
 
         self.refusals = [None; UNWINDERS];
+        let roots = self.target.registry.roots;
+        if callee.pc().is_some_and(|pc| roots.iter().any(|range| range.contains(&pc.lookup()))) {
+            return Err(End::Root(Root::Registered));
+        }
         for (unwinder, refusal) in self.unwinders.iter().zip(&mut self.refusals) {
             match unwinder.step(self.target, callee, caller).map_err(End::Stopped)? {
                 Step::NotMine(why) => *refusal = Some(why),

@@ -54,6 +54,18 @@ fn a_walk_yields_the_first_frame_from_the_context_and_ends_at_the_root() {
 }
 
 #[test]
+fn a_walk_ends_in_code_that_is_registered_as_outermost_and_goes_on_elsewhere() {
+    let stack = || Stack::at(0x7000).words(&[0x7010, 0x40_2000, 0x7020, 0x40_3000, 0, 0]);
+    let trace = stack().root_in(0x40_1fff..0x40_2000).walk(&[&Chain]);
+    assert_eq!((trace.pcs().len(), trace.end), (2, End::Root(Root::Registered)));
+    assert_eq!(
+        stack().root_in(0x40_2000..0x40_2100).walk(&[&Chain]).pcs().len(),
+        3,
+        "a return address is looked up before"
+    );
+}
+
+#[test]
 fn a_frame_that_is_its_own_caller_stops_the_walk() {
     let trace = Stack::at(0x7000).words(&[0x7000, 0x40_2000]).walk(&[&Chain]);
     assert_eq!(trace.pcs(), [0x40_1000, 0x40_2000]);

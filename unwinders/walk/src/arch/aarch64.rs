@@ -1,6 +1,6 @@
 //! aarch64: AAPCS64, DWARF for the Arm 64-bit architecture (2023Q3), Linux `arch/arm64`.
 
-use super::{Arch, Prologue, SignalFrameLayout, Trampoline};
+use super::{Arch, SignalFrameLayout, Trampoline};
 use crate::{Layout, Register};
 
 const fn x(number: u8) -> Register {
@@ -104,7 +104,6 @@ pub static AARCH64: Arch = Arch {
     callee_saved: &[x(19), x(20), x(21), x(22), x(23), x(24), x(25), x(26), x(27), x(28), x(29)],
     // 48-bit user addresses, bit 55 selects the half: Documentation/arch/arm64/pointer-authentication.rst
     signed_bits: 0xff7f_0000_0000_0000,
-    red_zone: 0,
     // struct user_pt_regs
     core_registers: Layout {
         size: 272,
@@ -130,10 +129,9 @@ pub static AARCH64: Arch = Arch {
         error_code: 0,
     },
     context_entries: &[],
-    // stp x29,x30,[sp,#-n]!, paciasp and bti c leave the return address in x30; the link register is asked instead.
-    entries: &[],
     ends_with_call,
-    prologue: &[] as &[Prologue],
+    // Before its frame record is written a function has its return address in x30, which only unwind information tells.
+    prologue: &[],
 };
 
 /// Whether the bytes end with BL, BLR or one of BLRAA and its kin.

@@ -76,7 +76,6 @@ pub static X86_64: Arch = Arch {
     link: None,
     callee_saved: &[RBX, RBP, R12, R13, R14, R15, Register::THREAD, Register::GS_BASE, Register::CS, Register::SS],
     signed_bits: 0,
-    red_zone: 128,
     // struct user_regs_struct, arch/x86/include/asm/user_64.h.
     core_registers: Layout {
         size: 216,
@@ -175,7 +174,6 @@ pub static X86_64: Arch = Arch {
     },
     // glibc's __start_context: mov %rbx,%rsp; mov (%rsp),%rdi; test %rdi,%rdi
     context_entries: &[&[0x48, 0x89, 0xdc, 0x48, 0x8b, 0x3c, 0x24, 0x48, 0x85, 0xff]],
-    entries: &[&[0x55], &[0xf3, 0x0f, 0x1e, 0xfa]],
     ends_with_call,
     prologue: &[
         // push %rbp ▸ mov %rsp,%rbp (both encodings)
