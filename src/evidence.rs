@@ -27,7 +27,7 @@ const E_ENTRY: u64 = 24;
 pub struct Answers {
     calls: RefCell<HashMap<(u64, CodeAddress), Witness>>,
     initial_sp: OnceCell<Option<u64>>,
-    /// By function, the instructions at which its rows are not where the frame is.
+    /// By function, the instructions at which its rows describe another frame.
     moved: RefCell<HashMap<u64, Vec<u64>>>,
 }
 

@@ -1,15 +1,18 @@
 //! Whether interrupted code keeps its frame where its unwind information says.
 
 use super::FileEvidence;
-use crate::analysis::{State, agrees, each_state, loses_frame};
-use surestack_cfi::{CfaRule, Row};
+use crate::analysis::{Base, SP, State, Value, each_state, loses_frame};
+use iced_x86::{Mnemonic, Register};
+use std::collections::HashSet;
+use surestack_cfi::CfaRule;
 use surestack_walk::{CodeAddress, Proof};
 
 impl FileEvidence<'_> {
     /// Whether the instructions from the function's entry to the interrupted `pc` leave the frame where its row finds it.
     ///
-    /// `Refuted` also where they load the stack pointer from elsewhere: the code that completes a longjmp or a switch of
-    /// contexts, whose row describes a frame that is not the one it was called in.
+    /// `Refuted` where they have loaded the stack pointer from elsewhere: the code that completes a longjmp or a switch of
+    /// contexts, whose row describes a frame that is not the one it was called in. Rows that are merely wrong are not
+    /// looked for here.
     pub(super) fn keeps_frame(&self, pc: CodeAddress) -> Proof {
         let CodeAddress::Exact(address) = pc else { return Proof::Unknown };
         let Some((start, end)) = self.function(address) else { return Proof::Unknown };
@@ -18,7 +21,7 @@ impl FileEvidence<'_> {
         if moved.binary_search(&address).is_ok() { Proof::Refuted } else { Proof::Unknown }
     }
 
-    /// The instructions of a function at which its rows are not where the frame is, ascending.
+    /// The instructions of a function at which its rows describe another frame, ascending.
     fn moved(&self, start: u64, end: u64) -> Vec<u64> {
         // A part that was split off is entered in the middle of a frame, which only its own row describes.
         let at_call = CfaRule::Register(self.arch.sp, 8);
@@ -28,25 +31,30 @@ impl FileEvidence<'_> {
         let mut reached: Vec<(u64, State)> = Vec::new();
         let inside = |at: u64| (start..end).contains(&at);
         each_state(&self.text(), start, &inside, |at, state| reached.push((at, state.clone())));
-        let mut moved = Vec::new();
-        let mut states = reached.iter().peekable();
-        while let Some((at, _)) = states.peek() {
-            // One row serves all instructions of its range.
-            let on = self.with_row(*at, |row| {
-                while let Some((at, state)) = states.next_if(|(at, _)| (row.start..row.end).contains(at)) {
-                    if is_moved(row, state) {
-                        moved.push(*at);
-                    }
-                }
-            });
-            if on.is_none() {
-                states.next();
+        let behind = self.behind_switches(&reached, &inside);
+        let lost = |(at, state): &(u64, State)| {
+            behind.contains(at) && self.with_row(*at, |row| loses_frame(row, state)) == Some(true)
+        };
+        reached.iter().filter(|found| lost(found)).map(|(at, _)| *at).collect()
+    }
+
+    /// The instructions of a function to which control comes after one that loads the stack pointer with something that
+    /// does not come from the frame.
+    fn behind_switches(&self, reached: &[(u64, State)], inside: &dyn Fn(u64) -> bool) -> HashSet<u64> {
+        let text = self.text();
+        let foreign = |at: u64| {
+            let found = reached.binary_search_by_key(&at, |(at, _)| *at).ok().and_then(|index| reached.get(index));
+            found.is_some_and(|(_, state)| !matches!(state.get(SP), Value::Sum(Base::Cfa, _)))
+        };
+        let mut behind = HashSet::new();
+        for instruction in reached.iter().filter_map(|(at, _)| text.instruction(*at)) {
+            let loads = instruction.mnemonic() == Mnemonic::Mov && instruction.op0_register() == Register::RSP;
+            if loads && foreign(instruction.next_ip()) {
+                each_state(&text, instruction.next_ip(), inside, |at, _| {
+                    behind.insert(at);
+                });
             }
         }
-        moved
+        behind
     }
-}
-
-fn is_moved(row: &Row<'_>, state: &State) -> bool {
-    agrees(row, state) == Proof::Refuted || loses_frame(row, state)
 }

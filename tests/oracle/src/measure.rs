@@ -143,6 +143,15 @@ impl Judge {
         *self.roots.entry(root.in_function()).or_default() += 1;
         for ((score, name), answer) in self.scores.iter_mut().zip(&self.names).zip(answers) {
             let Some((at, departure)) = score.note(answer, truth, *erased, *sampled) else {
+                if name == OURS && !answer.trusted {
+                    let seen = score.distrusts.entry(without_numbers(&answer.why)).or_default();
+                    seen.uniform += u64::from(sampled.uniform);
+                    seen.cover += u64::from(sampled.cover);
+                    if seen.example.is_empty() {
+                        let pc = self.symbols.place(stop.modules, truth.first().copied().unwrap_or_default());
+                        seen.example = format!("{} step {step} pc {pc}: [{}]; {}", self.name, hex(truth), answer.why);
+                    }
+                }
                 continue;
             };
             let last_right = truth.get(at.saturating_sub(1)).copied().unwrap_or_default();
@@ -172,6 +181,17 @@ impl Judge {
         }
         Ok(())
     }
+}
+
+/// A reason with every number in it replaced, so that equal reasons count together.
+fn without_numbers(why: &str) -> String {
+    let plain = |word: &str| if word.starts_with("0x") { "…".to_owned() } else { word.to_owned() };
+    why.trim_start_matches("frame ")
+        .trim_start_matches(|c: char| c.is_ascii_digit())
+        .split(' ')
+        .map(plain)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn hex(pcs: &[u64]) -> String {

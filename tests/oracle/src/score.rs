@@ -119,6 +119,8 @@ pub struct Score {
     pub causes: HashMap<Cause, Seen>,
     /// Wrong answers that were vouched for, in full; kept for our own library only.
     pub false_trusts: Vec<String>,
+    /// Why right answers were not vouched for, numbers left out, with an example; kept for our own library only.
+    pub distrusts: HashMap<String, Seen>,
 }
 
 impl Score {
@@ -153,6 +155,14 @@ impl Score {
             }
         }
         self.false_trusts.extend(other.false_trusts.iter().cloned());
+        for (why, seen) in &other.distrusts {
+            let sum = self.distrusts.entry(why.clone()).or_default();
+            sum.uniform += seen.uniform;
+            sum.cover += seen.cover;
+            if sum.example.is_empty() {
+                sum.example.clone_from(&seen.example);
+            }
+        }
     }
 }
 

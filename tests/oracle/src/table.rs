@@ -44,6 +44,7 @@ pub fn causes(names: &[String], outcomes: &[Outcome]) -> String {
             }
             out.push('\n');
         }
+        distrusts(&mut out, &score);
         let mut causes: Vec<_> = score.causes.iter().collect();
         let weight = |seen: &Seen| seen.uniform + seen.cover;
         causes.sort_by(|a, b| (weight(b.1), a.0).cmp(&(weight(a.1), b.0)));
@@ -62,6 +63,24 @@ pub fn causes(names: &[String], outcomes: &[Outcome]) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Why right answers were not vouched for, most frequent first.
+fn distrusts(out: &mut String, score: &Score) {
+    if score.distrusts.is_empty() {
+        return;
+    }
+    let mut reasons: Vec<_> = score.distrusts.iter().collect();
+    reasons.sort_by(|a, b| (b.1.uniform + b.1.cover, a.0).cmp(&(a.1.uniform + a.1.cover, b.0)));
+    let _ = writeln!(out, "## right but not trusted\n\n| uniform | cover | why |\n|--:|--:|---|");
+    for (why, seen) in &reasons {
+        let _ = writeln!(out, "| {} | {} | {why} |", seen.uniform, seen.cover);
+    }
+    out.push('\n');
+    for (_, seen) in &reasons {
+        let _ = writeln!(out, "* {}", seen.example);
+    }
+    out.push('\n');
 }
 
 /// Each contender's results over all targets together.

@@ -2,7 +2,7 @@
 
 use crate::{CfaRule, Entry, Expression, Header, Lookup, Origin, Row, Rows, Rule, Rules};
 use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindContextStorage, UnwindOffset, UnwindSection};
-use surestack_walk::{Arch, CfiFault, CodeAddress, Error, Module, Register, RowSource, Section, Target, Why};
+use surestack_walk::{Arch, CfiFault, CodeAddress, Error, Module, Register, Root, RowSource, Section, Target, Why};
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 type Fde<'a> = gimli::FrameDescriptionEntry<Reader<'a>>;
@@ -30,26 +30,26 @@ impl Rows for DwarfRows {
             return Ok(Lookup::Missing(Why::NoModule));
         };
         let search = Search { module, arch: target.arch, pc: pc.lookup() };
-        let unwind = &module.unwind;
-        if let Some(section) = unwind.eh_frame {
-            let mut eh_frame = gimli::EhFrame::new(section.bytes, LittleEndian);
-            eh_frame.set_address_size(8);
-            eh_frame.set_vendor(vendor(target.arch));
-            if let Some(row) = search.row(&eh_frame, section, unwind.eh_frame_hdr, RowSource::EhFrame)? {
-                return Ok(Lookup::Row(row));
+        match search.any_row()? {
+            // Its own entry does not say so in glibc, and what it gives for a caller is rubbish.
+            Some(row) if starts_context(target, row.function.0) => {
+                Ok(Lookup::Row(Row { entry: Entry::Outermost(Root::ContextEntry), ..row }))
             }
-        }
-        if let Some(section) = unwind.debug_frame {
-            let mut debug_frame = gimli::DebugFrame::new(section.bytes, LittleEndian);
-            debug_frame.set_address_size(8);
-            debug_frame.set_vendor(vendor(target.arch));
-            if let Some(row) = search.row(&debug_frame, section, unwind.debug_frame_hdr, RowSource::DebugFrame)? {
-                return Ok(Lookup::Row(row));
+            Some(row) => Ok(Lookup::Row(row)),
+            None if module.unwind.eh_frame.is_none() && module.unwind.debug_frame.is_none() => {
+                Ok(Lookup::Missing(Why::NoTable))
             }
+            None => Ok(Lookup::Missing(Why::NoRow)),
         }
-        let any = unwind.eh_frame.is_some() || unwind.debug_frame.is_some();
-        Ok(Lookup::Missing(if any { Why::NoRow } else { Why::NoTable }))
     }
+}
+
+/// Whether the code at `function` is what the first function of a `makecontext` stack returns to.
+fn starts_context(target: &Target<'_>, function: u64) -> bool {
+    target.arch.context_entries.iter().any(|form| {
+        let mut code = [0; 16];
+        code.get_mut(..form.len()).is_some_and(|code| target.memory.read(function, code).is_ok() && code == *form)
+    })
 }
 
 fn vendor(arch: &Arch) -> gimli::Vendor {
@@ -66,6 +66,24 @@ struct Search<'t, 'm> {
 }
 
 impl<'m> Search<'_, 'm> {
+    /// The row for the pc in `.eh_frame`, else in `.debug_frame`; `None` when neither covers it.
+    fn any_row(&self) -> Result<Option<Row<'m>>, Error> {
+        let unwind = &self.module.unwind;
+        if let Some(section) = unwind.eh_frame {
+            let mut eh_frame = gimli::EhFrame::new(section.bytes, LittleEndian);
+            eh_frame.set_address_size(8);
+            eh_frame.set_vendor(vendor(self.arch));
+            if let Some(row) = self.row(&eh_frame, section, unwind.eh_frame_hdr, RowSource::EhFrame)? {
+                return Ok(Some(row));
+            }
+        }
+        let Some(section) = unwind.debug_frame else { return Ok(None) };
+        let mut debug_frame = gimli::DebugFrame::new(section.bytes, LittleEndian);
+        debug_frame.set_address_size(8);
+        debug_frame.set_vendor(vendor(self.arch));
+        self.row(&debug_frame, section, unwind.debug_frame_hdr, RowSource::DebugFrame)
+    }
+
     /// The row for the pc in `section`, `None` when no entry covers it.
     fn row<S>(
         &self,
