@@ -82,21 +82,23 @@ fn is_vector(memory: &dyn Memory, process: &Process, address: u64) -> bool {
 
 /// Walks back from the vector over envp and argv to the word that counts argv.
 ///
-/// `unsetenv` closes the gap it makes and leaves more than one 0 at the end of envp, so the 0 that ends argv is the last
-/// one before a word that is the number of words passed since.
+/// Between the vector and argc lie pointers and zeros only. Programs change them: `unsetenv` closes the gap it makes and
+/// leaves more zeros, and some overwrite argv. So argc is the first word that is neither, and argv must end where it says.
 fn argc_below(memory: &dyn Memory, vector: u64) -> Option<u64> {
+    /// No pointer is below this (`vm.mmap_min_addr`), and no count of arguments above `POINTERS`.
+    const SMALLEST_POINTER: u64 = 1 << 16;
     let mut at = vector.checked_sub(8)?;
     if memory.word(at).ok()? != 0 {
         return None;
     }
-    let mut passed = 0;
     for _ in 0..POINTERS {
         at = at.checked_sub(8)?;
         match memory.word(at).ok()? {
-            0 => passed = 0,
-            // Pointers are never that small.
-            count if count == passed => return Some(at),
-            _ => passed += 1,
+            count @ 1..SMALLEST_POINTER => {
+                let end = count.checked_add(1)?.checked_mul(8)?.checked_add(at)?;
+                return (end < vector && memory.word(end) == Ok(0)).then_some(at);
+            }
+            _ => {}
         }
     }
     None
@@ -145,6 +147,12 @@ mod tests {
     #[test]
     fn argc_is_found_when_unsetenv_has_moved_the_environment_down() {
         let (sp, bytes) = stack(&[TOP - 9, TOP - 5], &[TOP - 3, 0, 0]);
+        assert_eq!(found(&bytes), Some(sp));
+    }
+
+    #[test]
+    fn argc_is_found_when_the_program_has_cut_argv_short() {
+        let (sp, bytes) = stack(&[TOP - 9, 0], &[TOP - 3]);
         assert_eq!(found(&bytes), Some(sp));
     }
 
