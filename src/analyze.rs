@@ -13,7 +13,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use surestack_signal_frame::SavedContext;
-use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Regs, SignalSign};
+use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Regs, SignalSign, Stop};
+
+/// The highest signal number.
+const SIGNALS: i32 = 64;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -206,7 +209,8 @@ impl Analysis<'_> {
 
     fn named(&self, frame: BareFrame) -> FrameReport {
         let BareFrame { number, pc, link, found_by, sp, callee_cfa, regs } = frame;
-        let module = self.snapshot.space.module(pc.lookup()).and_then(|(index, module)| {
+        let code = self.code(pc);
+        let module = self.snapshot.space.module(code.lookup()).and_then(|(index, module)| {
             let offset = pc.value().wrapping_sub(module.bias);
             Some(ModuleOffset { index, path: Arc::clone(self.paths.get(index)?), offset })
         });
@@ -219,10 +223,16 @@ impl Analysis<'_> {
             sp,
             callee_cfa,
             module,
-            symbol: self.symbols.symbol(pc),
+            symbol: self.symbols.symbol(code),
             regs,
             signal,
         }
+    }
+
+    /// The pc as it is to be looked up: nothing was called before a trampoline that is returned to.
+    fn code(&self, pc: CodeAddress) -> CodeAddress {
+        let target = self.tracer.target(Stop::default());
+        if target.is_entered_without_call(pc.value()) { CodeAddress::Exact(pc.value()) } else { pc }
     }
 
     /// The signal whose frame was crossed to get here.
@@ -232,6 +242,14 @@ impl Analysis<'_> {
         }
         let (arch, memory) = (self.snapshot.arch, &*self.snapshot.memory);
         let signal = SavedContext::of_ucontext(arch, callee_cfa?).ok()?.signal(arch, memory).ok()?;
+        // For a handler without SA_SIGINFO the kernel leaves there what it finds.
+        let is_written = (1..=SIGNALS).contains(&signal.number)
+            && (signal.number != libc::SIGSEGV
+                || !(1..=2).contains(&signal.code)
+                || signal.detail == signal.fault_address);
+        if !is_written {
+            return None;
+        }
         Some(SignalInfo::from_words(signal.number, signal.code, signal.detail))
     }
 
@@ -243,6 +261,7 @@ impl Analysis<'_> {
             process: self.snapshot.process.clone(),
             threads: self.snapshot.threads.len(),
             signal: crashed.and_then(|thread| thread.signal),
+            signal_number: crashed.map(|thread| thread.stop.signal).filter(|number| *number != 0),
             what: crashed.map(|thread| words::what(self.snapshot, thread, &|pc| self.function(pc))).unwrap_or_default(),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod analyze;
+mod corrected;
 pub mod error;
 pub mod evidence;
 mod fold;

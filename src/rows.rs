@@ -66,7 +66,7 @@ impl AnalysedRows {
         if matches!(target.modules.mapping(pc.lookup()), Mapping::Data | Mapping::Nothing) {
             return Err(Why::NoText);
         }
-        if !pc.is_exact() && !follows_call(target, pc.value()) {
+        if !pc.is_exact() && target.follows_call(pc.value()) != Some(true) {
             return Err(Why::NotAfterCall);
         }
         let text = Text::new(target.memory);
@@ -84,12 +84,6 @@ impl AnalysedRows {
         });
         row(&text, pc, reached)
     }
-}
-
-fn follows_call(target: &Target<'_>, address: u64) -> bool {
-    let mut before = [0; 8];
-    let read = address.checked_sub(8).map(|start| target.memory.read(start, &mut before));
-    read.is_some_and(|read| read.is_ok()) && (target.arch.ends_with_call)(&before)
 }
 
 fn has_expressions(row: &Row<'_>) -> bool {
