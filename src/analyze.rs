@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::fold::{Fold, Folded};
 use crate::image::find::Find;
+use crate::marker::Marking;
 use crate::report::{
     Entry, FrameReport, Head, ModuleOffset, ModuleReport, Printer, Tail, ThreadName, ThreadReport, words,
 };
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use surestack_signal_frame::SavedContext;
-use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Regs, SignalSign, Stop};
+use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Registry, Regs, SignalSign, Stop};
 
 /// The highest signal number.
 const SIGNALS: i32 = 64;
@@ -29,6 +30,8 @@ pub struct Options {
     pub threads: Threads,
     /// Most frames of one thread.
     pub budget: usize,
+    /// How the program marks its entry frames.
+    pub markers: Vec<Marking>,
     /// Whether every frame keeps its registers, or only those of interrupted code.
     pub registers: Registers,
 }
@@ -40,6 +43,7 @@ impl Default for Options {
             method: Method::default(),
             threads: Threads::default(),
             budget: DEFAULT_BUDGET,
+            markers: Vec::new(),
             registers: Registers::default(),
         }
     }
@@ -79,7 +83,8 @@ pub enum Outcome {
 /// Reports on the core file at `path`.
 ///
 /// # Errors
-/// When the file is not a core that can be read, when the thread asked for is not in it, or when the printer fails.
+/// When the file is not a core that can be read, when the thread or the function asked for is not in it, or when the
+/// printer fails.
 pub fn core(path: &Path, options: &Options, printer: &mut dyn Printer) -> Result<Outcome, Error> {
     let snapshot = core_file::open(path, &options.find)?;
     snapshot_of(&snapshot, path, options, printer)
@@ -88,7 +93,7 @@ pub fn core(path: &Path, options: &Options, printer: &mut dyn Printer) -> Result
 /// Reports on a snapshot that was read from `source`.
 ///
 /// # Errors
-/// When the thread asked for is not in it, or when the printer fails.
+/// When the thread or the function asked for is not in it, or when the printer fails.
 pub fn snapshot_of(
     snapshot: &Snapshot,
     source: &Path,
@@ -96,7 +101,10 @@ pub fn snapshot_of(
     printer: &mut dyn Printer,
 ) -> Result<Outcome, Error> {
     let known = Known::default();
-    let tracer = Tracer::new(snapshot, &known).method(options.method).budget(options.budget);
+    let markers = (1..).zip(&options.markers).map(|(id, marking)| marking.find(snapshot, id));
+    let markers = markers.collect::<Result<Vec<_>, _>>()?;
+    let registry = Registry { markers: &markers, ..Registry::default() };
+    let tracer = Tracer::new(snapshot, &known).registry(registry).method(options.method).budget(options.budget);
     let store = Store::default();
     let symbols = Symbols::new(snapshot, &store);
     let analysis = Analysis { snapshot, tracer, symbols, paths: paths(snapshot), options };

@@ -7,6 +7,7 @@ pub mod error;
 pub mod evidence;
 mod fold;
 pub mod image;
+pub mod marker;
 pub mod report;
 pub mod rows;
 pub mod snapshot;
