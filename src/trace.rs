@@ -72,6 +72,7 @@ pub const DEFAULT_BUDGET: usize = 1 << 29;
 impl<'s> Tracer<'s> {
     /// A tracer of a snapshot's threads, adding to what is known about its code.
     pub fn new(snapshot: &'s Snapshot, known: &'s Known) -> Self {
+        known.analysed.0.source().learn(&snapshot.space);
         Self {
             snapshot,
             known,
