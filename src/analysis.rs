@@ -32,6 +32,8 @@ use surestack_walk::{CodeAddress, Root, Why};
 const TO_RETURN: usize = 2_000;
 /// Most instructions of one module's code without unwind information.
 const FROM_ENTRIES: usize = 200_000;
+/// Most instructions of one function that a symbol table names.
+const FROM_SYMBOL: usize = 20_000;
 /// How deep direct calls are followed from the known entries: crt code needs two.
 const ROUNDS: usize = 8;
 
@@ -44,6 +46,8 @@ pub struct Reached {
     started: Flow,
     /// Where functions begin.
     begins: HashSet<u64>,
+    /// Where functions begin by symbol tables, ascending. Each is followed only when a pc in it is asked for.
+    named: Vec<u64>,
 }
 
 impl Reached {
@@ -69,16 +73,28 @@ impl Reached {
                 break;
             }
         }
-        Self { called, started, begins }
+        Self { called, started, begins, named: entries.named.clone() }
+    }
+
+    /// Whether a function is known to begin at `address`.
+    fn begins(&self, address: u64) -> bool {
+        self.begins.contains(&address) || self.named.binary_search(&address).is_ok()
+    }
+
+    /// The row at `pc`, if the function that symbol tables name there leads to it.
+    fn named_row(&self, text: &Text<'_>, pc: CodeAddress) -> Option<Row<'static>> {
+        let after = self.named.partition_point(|start| *start <= pc.lookup());
+        let start = *self.named.get(after.checked_sub(1)?)?;
+        let end = self.named.get(after).copied().unwrap_or(u64::MAX);
+        let limits =
+            Limits { steps: FROM_SYMBOL, inside: &|at| (start..end).contains(&at), begins: &|at| self.begins(at) };
+        let flow = Flow::follow(text, vec![(start, State::at_entry())], &limits);
+        row::from_entry(&visited(&flow, pc)?, pc)
     }
 
     /// The row at `pc`, if an entry leads there.
     fn row(&self, pc: CodeAddress) -> Option<Result<Row<'static>, Why>> {
-        let find = |flow: &'_ Flow| match pc {
-            CodeAddress::Exact(address) => flow.at(address).map(|visit| visit.state.clone()),
-            CodeAddress::Return(address) => flow.call_before(address).map(|visit| visit.state.clone()),
-        };
-        match (find(&self.started), find(&self.called)) {
+        match (visited(&self.started, pc), visited(&self.called, pc)) {
             // Code that is both called and the beginning of everything.
             (Some(_), Some(_)) => Some(Err(Why::Undecided)),
             (Some(_), None) => Some(Ok(row::outermost(pc, Root::EntryPoint))),
@@ -86,6 +102,15 @@ impl Reached {
             (None, None) => None,
         }
     }
+}
+
+/// What holds at `pc`, if the flow came there.
+fn visited(flow: &Flow, pc: CodeAddress) -> Option<State> {
+    let visit = match pc {
+        CodeAddress::Exact(address) => flow.at(address),
+        CodeAddress::Return(address) => flow.call_before(address),
+    };
+    visit.map(|visit| visit.state.clone())
 }
 
 /// The row for `pc` in code without unwind information.
@@ -96,6 +121,9 @@ pub fn row(text: &Text<'_>, pc: CodeAddress, reached: &Reached) -> Result<Row<'s
     if let Some(row) = reached.row(pc) {
         return row;
     }
+    if let Some(row) = reached.named_row(text, pc) {
+        return Ok(row);
+    }
     if text.instruction(pc.value()).is_none() {
         return Err(Why::NoText);
     }
@@ -104,7 +132,7 @@ pub fn row(text: &Text<'_>, pc: CodeAddress, reached: &Reached) -> Result<Row<'s
     {
         return row::from_entry(&state, pc).ok_or(Why::Undecided);
     }
-    to_return(text, pc, &|at| reached.begins.contains(&at)).ok_or(Why::Undecided)
+    to_return(text, pc, &|at| reached.begins(at)).ok_or(Why::Undecided)
 }
 
 /// The row for `pc` from the way to the function's returns.

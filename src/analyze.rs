@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::fold::{Fold, Folded};
 use crate::image::find::Find;
+use crate::marker::Marking;
 use crate::report::{
     Entry, FrameReport, Head, ModuleOffset, ModuleReport, Printer, Tail, ThreadName, ThreadReport, words,
 };
@@ -13,7 +14,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use surestack_signal_frame::SavedContext;
-use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Regs, SignalSign};
+use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Registry, Regs, SignalSign, Stop};
+
+/// The highest signal number.
+const SIGNALS: i32 = 64;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub struct Options {
     pub threads: Threads,
     /// Most frames of one thread.
     pub budget: usize,
+    /// How the program marks its entry frames.
+    pub markers: Vec<Marking>,
     /// Whether every frame keeps its registers, or only those of interrupted code.
     pub registers: Registers,
 }
@@ -37,6 +43,7 @@ impl Default for Options {
             method: Method::default(),
             threads: Threads::default(),
             budget: DEFAULT_BUDGET,
+            markers: Vec::new(),
             registers: Registers::default(),
         }
     }
@@ -76,7 +83,8 @@ pub enum Outcome {
 /// Reports on the core file at `path`.
 ///
 /// # Errors
-/// When the file is not a core that can be read, when the thread asked for is not in it, or when the printer fails.
+/// When the file is not a core that can be read, when the thread or the function asked for is not in it, or when the
+/// printer fails.
 pub fn core(path: &Path, options: &Options, printer: &mut dyn Printer) -> Result<Outcome, Error> {
     let snapshot = core_file::open(path, &options.find)?;
     snapshot_of(&snapshot, path, options, printer)
@@ -85,7 +93,7 @@ pub fn core(path: &Path, options: &Options, printer: &mut dyn Printer) -> Result
 /// Reports on a snapshot that was read from `source`.
 ///
 /// # Errors
-/// When the thread asked for is not in it, or when the printer fails.
+/// When the thread or the function asked for is not in it, or when the printer fails.
 pub fn snapshot_of(
     snapshot: &Snapshot,
     source: &Path,
@@ -93,7 +101,10 @@ pub fn snapshot_of(
     printer: &mut dyn Printer,
 ) -> Result<Outcome, Error> {
     let known = Known::default();
-    let tracer = Tracer::new(snapshot, &known).method(options.method).budget(options.budget);
+    let markers = (1..).zip(&options.markers).map(|(id, marking)| marking.find(snapshot, id));
+    let markers = markers.collect::<Result<Vec<_>, _>>()?;
+    let registry = Registry { markers: &markers, ..Registry::default() };
+    let tracer = Tracer::new(snapshot, &known).registry(registry).method(options.method).budget(options.budget);
     let store = Store::default();
     let symbols = Symbols::new(snapshot, &store);
     let analysis = Analysis { snapshot, tracer, symbols, paths: paths(snapshot), options };
@@ -186,16 +197,15 @@ impl Analysis<'_> {
 
     fn report(&self, thread: &Thread, walked: Walked) -> ThreadReport {
         let Walked { frames, judged } = walked;
-        let links: Vec<_> = frames.iter().skip(1).map(link_of).chain([None]).collect();
-        let entry = |(folded, caller)| match folded {
-            Folded::One(frame) => Entry::Frame(self.named(thread, frame, caller)),
+        let entry = |folded| match folded {
+            Folded::One(frame) => Entry::Frame(self.named(thread, frame)),
             Folded::Repeat { length, times } => Entry::Repeat { length, times },
         };
         ThreadReport {
             threads: vec![name(thread)],
             crashed: self.crashed(thread),
             regs: thread.regs,
-            frames: frames.into_iter().zip(links).map(entry).collect(),
+            frames: frames.into_iter().map(entry).collect(),
             depth: judged.depth,
             end: judged.end,
             refusals: judged.refusals,
@@ -205,11 +215,10 @@ impl Analysis<'_> {
         }
     }
 
-    /// A frame with its names; `caller` is what lies between it and the frame that comes next.
-    fn named(&self, thread: &Thread, frame: BareFrame, caller: Option<Link>) -> FrameReport {
+    /// A frame with its names.
+    fn named(&self, thread: &Thread, frame: BareFrame) -> FrameReport {
         let BareFrame { number, pc, link, found_by, sp, callee_cfa, regs } = frame;
-        // A handler returns to the first byte of its trampoline, which has called nobody.
-        let code = if caller == Some(Link::Signal) { CodeAddress::Exact(pc.value()) } else { pc };
+        let code = self.code(pc);
         let module = self.snapshot.space.module(code.lookup()).and_then(|(index, module)| {
             let offset = pc.value().wrapping_sub(module.bias);
             Some(ModuleOffset { index, path: Arc::clone(self.paths.get(index)?), offset })
@@ -223,6 +232,12 @@ impl Analysis<'_> {
         FrameReport { number, pc, link, found_by, sp, callee_cfa, module, symbol, regs, signal, what }
     }
 
+    /// The pc as it is to be looked up: nothing was called before a trampoline that is returned to.
+    fn code(&self, pc: CodeAddress) -> CodeAddress {
+        let target = self.tracer.target(Stop::default());
+        if target.is_entered_without_call(pc.value()) { CodeAddress::Exact(pc.value()) } else { pc }
+    }
+
     /// The signal whose frame was crossed to get here.
     fn delivered(&self, found_by: FoundBy, callee_cfa: Option<u64>) -> Option<SignalInfo> {
         if found_by != FoundBy::SignalFrame(SignalSign::Bytes) {
@@ -230,8 +245,15 @@ impl Analysis<'_> {
         }
         let (arch, memory) = (self.snapshot.arch, &*self.snapshot.memory);
         let signal = SavedContext::of_ucontext(arch, callee_cfa?).ok()?.signal(arch, memory).ok()?;
-        // The kernel fills a siginfo only for handlers that asked for one (SA_SIGINFO).
-        (1..=64).contains(&signal.number).then(|| SignalInfo::from_words(signal.number, signal.code, signal.detail))
+        // For a handler without SA_SIGINFO the kernel leaves there what it finds.
+        let is_written = (1..=SIGNALS).contains(&signal.number)
+            && (signal.number != libc::SIGSEGV
+                || !(1..=2).contains(&signal.code)
+                || signal.detail == signal.fault_address);
+        if !is_written {
+            return None;
+        }
+        Some(SignalInfo::from_words(signal.number, signal.code, signal.detail))
     }
 
     fn head(&self, source: &Path) -> Head {
@@ -242,6 +264,7 @@ impl Analysis<'_> {
             process: self.snapshot.process.clone(),
             threads: self.snapshot.threads.len(),
             signal: crashed.and_then(|thread| thread.signal),
+            signal_number: crashed.map(|thread| thread.stop.signal).filter(|number| *number != 0),
             what: crashed.map(|thread| words::what(self.snapshot, thread, &|pc| self.function(pc))).unwrap_or_default(),
         }
     }
@@ -286,13 +309,6 @@ impl<'s> Groups<'s> {
             Some((threads, first)) if first.judged.verdict == walked.judged.verdict => threads.push(thread),
             _ => self.list.push((vec![thread], walked)),
         }
-    }
-}
-
-fn link_of(folded: &Folded<BareFrame>) -> Option<Link> {
-    match folded {
-        Folded::One(frame) => Some(frame.link),
-        Folded::Repeat { .. } => None,
     }
 }
 

@@ -57,6 +57,12 @@ pub enum Error {
         /// Those there are.
         known: Vec<u32>,
     },
+    /// A function that the user named is not there.
+    #[error("no symbol table has `{name}`; give its address instead")]
+    NoSymbol {
+        /// The name.
+        name: String,
+    },
     /// The report cannot be written.
     #[error("cannot write the report: {0}")]
     Write(#[from] io::Error),

@@ -45,10 +45,12 @@
 
 pub mod analysis;
 pub mod analyze;
+mod corrected;
 pub mod error;
 pub mod evidence;
 mod fold;
 pub mod image;
+pub mod marker;
 pub mod report;
 pub mod rows;
 pub mod snapshot;

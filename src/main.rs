@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use surestack::analyze::{self, Options, Outcome, Registers, Threads};
 use surestack::error::Error;
 use surestack::image::Find;
+use surestack::marker::Marking;
 use surestack::report::Printer;
 use surestack::report::json::Json;
 use surestack::report::text::{Colour, Length, Text};
@@ -69,6 +70,10 @@ struct Core {
     /// Which unwinders are asked
     #[arg(long, value_name = "NAME", default_value = "best")]
     unwinder: UnwinderName,
+    /// How entry frames are marked: function=SYMBOL, function=0xADDRESS, tagged, or record=TYPE,FINAL,OFFSET; may be given
+    /// several times
+    #[arg(long, value_name = "SIGN")]
+    marker: Vec<Marking>,
     /// Stop each thread after so many frames
     #[arg(long, value_name = "N")]
     max_frames: Option<usize>,
@@ -102,7 +107,7 @@ fn main() -> ExitCode {
         Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("surestack: {error}");
-            ExitCode::from(if matches!(error, Error::NoThread { .. }) { 2 } else { 3 })
+            ExitCode::from(if matches!(error, Error::NoThread { .. } | Error::NoSymbol { .. }) { 2 } else { 3 })
         }
     }
 }
@@ -124,6 +129,7 @@ impl Core {
                 UnwinderName::Framehop => Method::Framehop,
             },
             threads: if self.brief && self.threads == Threads::All { Threads::Crashed } else { self.threads },
+            markers: self.marker.clone(),
             budget: self.max_frames.unwrap_or(default.budget),
             registers: if self.registers { Registers::Every } else { Registers::Interrupted },
         }

@@ -56,6 +56,8 @@ pub struct Head {
     pub threads: usize,
     /// The signal that ended it, if the snapshot tells.
     pub signal: Option<SignalInfo>,
+    /// Its number, which is in cores that tell nothing else about it.
+    pub signal_number: Option<i32>,
     /// What happened, in one sentence: "SIGSEGV: read of null pointer + 0x18 through rax in gamma_fn".
     pub what: String,
 }

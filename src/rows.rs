@@ -2,9 +2,12 @@
 
 use crate::analysis::entries::Entries;
 use crate::analysis::{Reached, Text, row};
+use crate::image::Image;
+use crate::snapshot::{AddressSpace, Identity};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use surestack_cfi::{CfaRule, DwarfRows, Lookup, Origin, Row, Rows, Rule};
 use surestack_walk::{CodeAddress, Error, Mapping, RowSource, Section, Target, Why, X86_64};
 
@@ -21,6 +24,13 @@ enum Known {
     Row(Box<Row<'static>>),
     Missing(Why),
     Broken(Error),
+}
+
+impl<R> CachedRows<R> {
+    /// Where rows come from when they are not known yet.
+    pub fn source(&self) -> &R {
+        &self.source
+    }
 }
 
 impl<R: Rows> Rows for CachedRows<R> {
@@ -47,6 +57,8 @@ impl<R: Rows> Rows for CachedRows<R> {
 pub struct AnalysedRows {
     /// What the entries of each module reach, by the module's start.
     reached: RefCell<HashMap<u64, Reached, BuildHasherDefault<Multiply>>>,
+    /// Files with the symbols of each module, by the module's start.
+    files: RefCell<HashMap<u64, Vec<Arc<Image>>, BuildHasherDefault<Multiply>>>,
 }
 
 impl Rows for AnalysedRows {
@@ -59,6 +71,15 @@ impl Rows for AnalysedRows {
 }
 
 impl AnalysedRows {
+    /// Makes the symbol tables of a target's modules known; they are not looked into before they are needed.
+    pub fn learn(&self, space: &AddressSpace) {
+        let mut files = self.files.borrow_mut();
+        for module in space.modules.iter().filter(|module| module.identity != Identity::Unchecked) {
+            let images = [&module.image, &module.debug].into_iter().flatten().cloned();
+            files.entry(module.start).or_insert_with(|| images.collect());
+        }
+    }
+
     fn analysed(&self, target: &Target<'_>, pc: CodeAddress) -> Result<Row<'static>, Why> {
         if target.arch.machine != X86_64.machine {
             return Err(Why::Undecided);
@@ -66,7 +87,7 @@ impl AnalysedRows {
         if matches!(target.modules.mapping(pc.lookup()), Mapping::Data | Mapping::Nothing) {
             return Err(Why::NoText);
         }
-        if !pc.is_exact() && !follows_call(target, pc.value()) {
+        if !pc.is_exact() && target.follows_call(pc.value()) != Some(true) {
             return Err(Why::NotAfterCall);
         }
         let text = Text::new(target.memory);
@@ -75,7 +96,9 @@ impl AnalysedRows {
         };
         let mut reached = self.reached.borrow_mut();
         let reached = reached.entry(module.start).or_insert_with(|| {
-            let entries = Entries::of_module(target.memory, module.start, module.bias);
+            let files = self.files.borrow();
+            let files = files.get(&module.start).map(Vec::as_slice).unwrap_or_default();
+            let entries = Entries::of_module(target.memory, module.start, module.bias).with_symbols(files, module.bias);
             let inside = module.start..module.end;
             let uncovered = |at: u64| {
                 inside.contains(&at) && matches!(DwarfRows.row(target, CodeAddress::Exact(at)), Ok(Lookup::Missing(_)))
@@ -84,12 +107,6 @@ impl AnalysedRows {
         });
         row(&text, pc, reached)
     }
-}
-
-fn follows_call(target: &Target<'_>, address: u64) -> bool {
-    let mut before = [0; 8];
-    let read = address.checked_sub(8).map(|start| target.memory.read(start, &mut before));
-    read.is_some_and(|read| read.is_ok()) && (target.arch.ends_with_call)(&before)
 }
 
 fn has_expressions(row: &Row<'_>) -> bool {

@@ -10,6 +10,7 @@
 
 mod demangle;
 mod dwarf;
+mod qualify;
 mod sections;
 mod split;
 mod store;

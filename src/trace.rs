@@ -4,6 +4,7 @@
 //!   SignalFrame ─► Cfi<DwarfRows> ─► Markers ─► Cfi<AnalysedRows> ─► Entry ─► FramePointer
 //! ```
 
+use crate::corrected::Corrected;
 use crate::evidence::{Answers, FileEvidence};
 use crate::rows::{AnalysedRows, CachedRows};
 use crate::snapshot::Snapshot;
@@ -71,6 +72,7 @@ pub const DEFAULT_BUDGET: usize = 1 << 29;
 impl<'s> Tracer<'s> {
     /// A tracer of a snapshot's threads, adding to what is known about its code.
     pub fn new(snapshot: &'s Snapshot, known: &'s Known) -> Self {
+        known.analysed.0.source().learn(&snapshot.space);
         Self {
             snapshot,
             known,
@@ -102,9 +104,9 @@ impl<'s> Tracer<'s> {
         self
     }
 
-    /// Walks from `regs`, lends each frame to `see`, and judges.
-    pub fn walk(&self, regs: &Regs, stop: Stop, mut see: impl FnMut(&Frame<'_>)) -> Judged {
-        let target = Target {
+    /// The target as unwinders see it, of a thread that is stopped by `stop`.
+    pub fn target(&self, stop: Stop) -> Target<'_> {
+        Target {
             arch: self.snapshot.arch,
             memory: &*self.snapshot.memory,
             modules: &self.snapshot.space,
@@ -112,11 +114,18 @@ impl<'s> Tracer<'s> {
             registry: &self.registry,
             evidence: &self.evidence,
             stop,
-        };
-        let named = self.unwinders();
+        }
+    }
+
+    /// Walks from `regs`, lends each frame to `see`, and judges.
+    pub fn walk(&self, regs: &Regs, stop: Stop, mut see: impl FnMut(&Frame<'_>)) -> Judged {
+        let target = self.target(stop);
+        let (dwarf, analysed) = (&self.known.dwarf, &self.known.analysed);
+        let checked = Corrected { dwarf, analysed, snapshot: self.snapshot };
+        let named = self.unwinders(&checked);
         let unwinders: Vec<&dyn Unwinder> = named.iter().map(|(_, unwinder)| *unwinder).collect();
         let mut regs = *regs;
-        if let Some(pc) = self.planted_breakpoint(&regs, stop) {
+        if let Some(pc) = self.breakpoint(&regs, stop) {
             regs.set_pc(pc);
         }
 
@@ -134,22 +143,22 @@ impl<'s> Tracer<'s> {
         Judged { end, verdict, doubts: judge.doubts().collect(), believed: judge.believed(), depth, refusals }
     }
 
-    fn unwinders(&self) -> Vec<(&'static str, &dyn Unwinder)> {
+    fn unwinders<'u>(&'u self, checked: &'u Corrected<'_>) -> Vec<(&'static str, &'u dyn Unwinder)> {
         let signal: (_, &dyn Unwinder) = ("signal frame", &SignalFrame);
         let dwarf: (_, &dyn Unwinder) = ("cfi", &self.known.dwarf);
         let markers: (_, &dyn Unwinder) = ("marker", &Markers);
         let [entry, fp]: [(_, &dyn Unwinder); 2] = [("entry", &Entry), ("frame pointer", &FramePointer)];
         match self.method {
-            Method::Best => vec![signal, dwarf, markers, ("analysis", &self.known.analysed), entry, fp],
+            Method::Best => vec![signal, ("cfi", checked), markers, ("analysis", &self.known.analysed), entry, fp],
             Method::Cfi => vec![signal, dwarf, markers],
             Method::FramePointer => vec![signal, markers, entry, fp],
             Method::Framehop => vec![("framehop", &self.known.framehop)],
         }
     }
 
-    /// Where the thread really is when a debugger's breakpoint stopped it: at the instruction under the breakpoint,
-    /// which has not run. A breakpoint that was compiled in has run.
-    fn planted_breakpoint(&self, regs: &Regs, stop: Stop) -> Option<CodeAddress> {
+    /// The breakpoint that stopped the thread. The pc is behind it, which may be another function already. When it was
+    /// planted by a debugger, the instruction under it has not run, and that is where the thread really is.
+    fn breakpoint(&self, regs: &Regs, stop: Stop) -> Option<CodeAddress> {
         const SIGTRAP: i32 = 5;
         const TRAP_BRKPT: i32 = 1;
         const SI_KERNEL: i32 = 0x80;
@@ -163,8 +172,10 @@ impl<'s> Tracer<'s> {
         let at = regs.pc()?.value().checked_sub(1)?;
         let mut byte = [0];
         self.snapshot.memory.read(at, &mut byte).ok()?;
-        let (_, module) = self.snapshot.space.module(at)?;
-        let original = module.image.as_ref()?.at(at.wrapping_sub(module.bias), 1)?;
-        (byte == [INT3] && original != [INT3]).then_some(CodeAddress::Exact(at))
+        let module = self.snapshot.space.module(at);
+        let file = module.and_then(|(_, module)| module.image.as_ref()?.at(at.wrapping_sub(module.bias), 1));
+        let planted = file.is_some_and(|original| original != [INT3]);
+        // The kernel says SI_KERNEL for `int3` and nothing else; without that the byte may belong to an operand.
+        (byte == [INT3] && (planted || stop.code == SI_KERNEL)).then_some(CodeAddress::Exact(at))
     }
 }

@@ -20,7 +20,11 @@ trait Ask {
 impl Ask for Assembled {
     fn row(&self, functions: &[&str], pc: impl Fn(u64) -> CodeAddress, label: &str) -> Result<Row<'static>, Why> {
         self.row_with(
-            Entries { functions: functions.iter().map(|name| self.at(name)).collect(), start: None },
+            Entries {
+                functions: functions.iter().map(|name| self.at(name)).collect(),
+                start: None,
+                ..Entries::default()
+            },
             pc(self.at(label)),
         )
     }
@@ -174,7 +178,8 @@ fn what_stands_behind_a_call_that_never_returns_is_another_function() {
     assert_eq!(cfa(&code.row(&[], EXACT, "mid").unwrap()), ("rsp", 16));
     let at = code.at("g");
     assert_eq!(
-        code.row_with(Entries { functions: vec![at], start: None }, CodeAddress::Return(at)).unwrap_err(),
+        code.row_with(Entries { functions: vec![at], start: None, ..Entries::default() }, CodeAddress::Return(at))
+            .unwrap_err(),
         Why::Undecided
     );
 }
@@ -184,7 +189,7 @@ fn code_straight_from_the_entry_point_is_outermost_and_what_it_calls_is_not() {
     let code = Assembled::new(
         "start: xor %ebp, %ebp\n mov %rsp, %rdi\n call f\n back: jmp *%r12\n f: push %rbx\n in: pop %rbx\n ret",
     );
-    let entries = Entries { functions: vec![], start: Some(code.at("start")) };
+    let entries = Entries { functions: vec![], start: Some(code.at("start")), ..Entries::default() };
     for pc in [EXACT(code.at("start")), EXACT(code.at("back")), RETURN(code.at("back"))] {
         assert_eq!(code.row_with(entries.clone(), pc).unwrap().entry, Entry::Outermost(Root::EntryPoint));
     }

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["consistency"],
     &["crash", "analyze"],
     &["report", "trace", "fold"],
-    &["table", "symbol", "evidence", "rows"],
+    &["table", "symbol", "evidence", "corrected", "rows", "marker"],
     &["analysis", "snapshot", "image"],
     &["error"],
 ];

@@ -1,10 +1,14 @@
-//! Where functions without unwind information begin, from the module's own headers in memory.
+//! Where functions without unwind information begin, from the module's own headers in memory and from
+//! symbol tables.
 
 use super::text::Text;
 use super::value::{State, Value};
+use crate::image::{Image, ImageSymbol};
 use iced_x86::Mnemonic;
+use std::sync::Arc;
 use surestack_walk::Memory;
 
+const STT_FUNC: u8 = 2;
 const PT_DYNAMIC: u64 = 2;
 const DT_NULL: u64 = 0;
 const DT_INIT: u64 = 12;
@@ -23,6 +27,8 @@ const MOST_FUNCTIONS: u64 = 4_096;
 pub struct Entries {
     /// Functions: called, with the return address on top of the stack.
     pub functions: Vec<u64>,
+    /// Functions of symbol tables, ascending.
+    pub named: Vec<u64>,
     /// The entry point: nobody calls it.
     pub start: Option<u64>,
 }
@@ -37,6 +43,20 @@ impl Entries {
         entries.functions.sort_unstable();
         entries.functions.dedup();
         entries
+    }
+
+    /// Adds the functions in the symbol tables of a module's files, loaded with `bias`.
+    #[must_use]
+    pub fn with_symbols(mut self, images: &[Arc<Image>], bias: u64) -> Self {
+        let symbols = images.iter().flat_map(|image| image.symbols());
+        // A cold part is jumped to, in the middle of its function's frame.
+        let is_called = |symbol: &ImageSymbol<'_>| {
+            symbol.kind == STT_FUNC && symbol.section != 0 && !symbol.name.windows(5).any(|part| part == b".cold")
+        };
+        self.named = symbols.filter(is_called).map(|symbol| symbol.address.wrapping_add(bias)).collect();
+        self.named.sort_unstable();
+        self.named.dedup();
+        self
     }
 
     fn read(&mut self, memory: &dyn Memory, start: u64, bias: u64) -> Result<(), surestack_walk::Error> {

@@ -2,10 +2,13 @@
 
 use super::{Image, elf};
 use object::LittleEndian as LE;
-use object::elf::{CompressionHeader64, ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, SHF_COMPRESSED};
+use object::elf::{
+    CompressionHeader64, ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, PF_X, PT_LOAD, SHF_COMPRESSED, SHF_EXECINSTR,
+};
 use object::read::{CompressedData, CompressionFormat};
 use std::borrow::Cow;
 use std::io::Read;
+use std::ops::Range;
 
 /// A compressed section may claim to be this large whatever its size; beyond, no more than `RATIO` times its size.
 const ALWAYS: u64 = 64 << 20;
@@ -40,6 +43,18 @@ impl Image {
         Some((section.sh_addr.get(LE), section.sh_size.get(LE)))
     }
 
+    /// Linked addresses of its code: the executable sections, or else segments.
+    pub fn code(&self) -> Vec<Range<u64>> {
+        let sections = self.headers.sections(self.bytes()).iter();
+        let sections = sections.filter(|section| section.sh_flags.get(LE) & u64::from(SHF_EXECINSTR) != 0);
+        let code: Vec<_> = sections.map(|section| extent(section.sh_addr.get(LE), section.sh_size.get(LE))).collect();
+        if !code.is_empty() {
+            return code;
+        }
+        let segments = self.segments().iter().filter(|segment| segment.kind == PT_LOAD && segment.flags & PF_X != 0);
+        segments.map(|segment| extent(segment.address, segment.memory_size)).collect()
+    }
+
     /// `.gnu_debuglink`: name of the separate debug file and its CRC-32.
     pub fn debug_link(&self) -> Option<(String, u32)> {
         let link = self.section(".gnu_debuglink")?;
@@ -65,6 +80,10 @@ impl Image {
         };
         self.mini.get_or_init(unpack).as_deref()
     }
+}
+
+fn extent(start: u64, size: u64) -> Range<u64> {
+    start..start.saturating_add(size)
 }
 
 /// The contents of a section with `SHF_COMPRESSED`.

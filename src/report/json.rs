@@ -48,7 +48,8 @@ impl<W: Write> Printer for Json<W> {
             self.field("pid", &pid)?;
         }
         self.field("process", &Process::of(&head.process))?;
-        self.field("crash_info", &head.signal.map(Crash::of))?;
+        let bare = || head.signal_number.map(Crash::without_code);
+        self.field("crash_info", &head.signal.map(Crash::of).or_else(bare))?;
         self.field("thread_count", &head.threads)?;
         write!(self.out, ",\n\"threads\":[")?;
         self.out.flush()

@@ -109,6 +109,7 @@ pub(super) fn report() -> Report {
             },
             threads: 11,
             signal: Some(SignalInfo { number: 6, code: -6, address: None, sender: Some((10, 0)) }),
+            signal_number: Some(6),
             what: "SIGABRT raised by the process itself (abort)".to_owned(),
         }),
         threads: vec![crashed, waiting],

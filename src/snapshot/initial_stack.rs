@@ -93,12 +93,10 @@ fn argc_below(memory: &dyn Memory, vector: u64) -> Option<u64> {
     }
     for _ in 0..POINTERS {
         at = at.checked_sub(8)?;
-        match memory.word(at).ok()? {
-            count @ 1..SMALLEST_POINTER => {
-                let end = count.checked_add(1)?.checked_mul(8)?.checked_add(at)?;
-                return (end < vector && memory.word(end) == Ok(0)).then_some(at);
-            }
-            _ => {}
+        let word = memory.word(at).ok()?;
+        if (1..SMALLEST_POINTER).contains(&word) {
+            let end = word.checked_add(1)?.checked_mul(8)?.checked_add(at)?;
+            return (end < vector && memory.word(end) == Ok(0)).then_some(at);
         }
     }
     None

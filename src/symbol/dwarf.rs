@@ -3,6 +3,7 @@
 //! Building the whole of `addr2line`'s index parses the head of every unit, thousands in a C library. Where
 //! `.debug_aranges` says which unit an address belongs to, that unit alone is looked at.
 
+use super::qualify::qualified;
 use super::sections::{Sections, Slice};
 use super::split::Split;
 use super::store::Store;
@@ -66,12 +67,17 @@ impl<'s> Debug<'s> {
         let ranges = self.ranges.get_or_init(|| self.read_ranges());
         let after = ranges.partition_point(|range| range.start <= linked);
         let covering = after.checked_sub(1).and_then(|last| ranges.get(last)).filter(|range| linked < range.end);
-        if let Some(context) = covering.and_then(|range| self.unit(range.unit)) {
-            return self.look_up(&context, linked);
+        let unit = covering.and_then(|range| self.unit(range.unit));
+        // A unit of DWARF 2 tells only one of its ranges; the index of the whole file knows the others.
+        if let Some(symbol) = unit.and_then(|context| self.look_up(&context, linked)) {
+            return Some(symbol);
         }
         let whole = self.whole.get_or_init(|| {
             let info = Slice::new(self.sections.bytes(SectionId::DebugInfo.name()), LittleEndian);
-            Context::from_dwarf(self.dwarf(info)).ok().map(Rc::new)
+            let aranges = self.sections.bytes(SectionId::DebugAranges.name());
+            let mut dwarf = self.dwarf(info);
+            dwarf.debug_aranges = DebugAranges::new(aranges, LittleEndian);
+            Context::from_dwarf(dwarf).ok().map(Rc::new)
         });
         self.look_up(whole.as_ref()?, linked)
     }
@@ -128,6 +134,7 @@ impl<'s> Debug<'s> {
                 LookupResult::Load { load, continuation } => result = continuation.resume(self.split.load(&load)),
             }
         };
+        let unit = context.find_dwarf_and_unit(linked).skip_all_loads();
         let mut functions = Vec::new();
         let (mut outermost, mut unscoped) = (None, false);
         while functions.len() < INLINED
@@ -135,16 +142,20 @@ impl<'s> Debug<'s> {
         {
             outermost = frame.dw_die_offset;
             let raw = frame.function.as_ref().and_then(|name| name.raw_name().ok());
+            let plain = raw.as_deref().filter(|raw| !raw.starts_with("_Z")).zip(frame.dw_die_offset).zip(unit);
+            let scoped = plain.and_then(|((raw, die), unit)| qualified(unit, die, raw));
             let language = frame.function.as_ref().and_then(|name| name.language);
-            unscoped = language.is_some_and(is_scoped) && raw.as_ref().is_some_and(|raw| !raw.starts_with('_'));
+            unscoped = scoped.is_none()
+                && language.is_some_and(is_scoped)
+                && raw.as_ref().is_some_and(|raw| !raw.starts_with('_'));
             // Assemblers describe functions too, and glibc's go by their internal names.
-            let name = raw.map(|raw| demangle(raw.strip_prefix("__GI_").unwrap_or(&raw))).unwrap_or_default();
+            let bare = || raw.map(|raw| demangle(raw.strip_prefix("__GI_").unwrap_or(&raw)));
+            let name = scoped.or_else(bare).unwrap_or_default();
             functions.push(Function { name, location: frame.location.as_ref().and_then(location) });
         }
         if functions.is_empty() {
             return None;
         }
-        let unit = context.find_dwarf_and_unit(linked).skip_all_loads();
         let start = unit.zip(outermost).and_then(|(unit, die)| first_byte(unit, die));
         let offset = start.and_then(|start| linked.checked_sub(start));
         Some(Found { symbol: Symbol { functions, offset, origin: Origin::Dwarf }, unscoped })

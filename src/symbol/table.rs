@@ -1,8 +1,9 @@
 //! Names from symbol tables: the image's, its debug file's, and that in `.gnu_debugdata`.
 
 use super::{Function, Origin, Symbol, demangle};
-use crate::image::{Image, ImageSymbol, Plt, Segment};
+use crate::image::{Image, ImageSymbol};
 use std::cmp::Reverse;
+use std::ops::Range;
 
 const STT_NOTYPE: u8 = 0;
 const STT_FUNC: u8 = 2;
@@ -11,16 +12,13 @@ const STB_LOCAL: u8 = 0;
 const STB_GLOBAL: u8 = 1;
 /// Sections from here on are no sections: absolute values, common blocks.
 const SHN_LORESERVE: u16 = 0xff00;
-const PT_LOAD: u32 = 1;
-const PF_X: u32 = 1;
 /// How many symbols below the nearest one may still be the one that covers: functions with labels inside.
 const LABELS: usize = 64;
 
 /// The symbols of a module's code, ascending by address; of several at one address, the best name last.
 pub(super) struct Table<'s> {
     symbols: Vec<ImageSymbol<'s>>,
-    code: Vec<Segment>,
-    stubs: Vec<Plt>,
+    code: Vec<Range<u64>>,
 }
 
 impl<'s> Table<'s> {
@@ -33,10 +31,7 @@ impl<'s> Table<'s> {
         };
         let mut symbols: Vec<_> = images.iter().flat_map(|image| image.symbols()).filter(is_code).collect();
         symbols.sort_unstable_by_key(|symbol| (symbol.address, rank(symbol), Reverse(symbol.name)));
-        let segments = images.first().map(|image| image.segments()).unwrap_or_default();
-        let executable = |segment: &&Segment| segment.kind == PT_LOAD && segment.flags & PF_X != 0;
-        let stubs = images.first().map(|image| image.plts().collect()).unwrap_or_default();
-        Self { symbols, code: segments.iter().filter(executable).copied().collect(), stubs }
+        Self { symbols, code: images.first().map(|image| image.code()).unwrap_or_default() }
     }
 
     /// The symbol whose size covers `linked`; or else the nearest below, when it has no size.
@@ -47,17 +42,12 @@ impl<'s> Table<'s> {
         if let Some(symbol) = below.iter().rev().take(LABELS).find(covers) {
             return Some(named(symbol, linked, Origin::SymbolTable));
         }
-        // `_init` has no size and lies below the linkage table.
-        if self.stubs.iter().any(|stubs| (stubs.start..stubs.end).contains(&linked)) {
-            return None;
-        }
-        let nearest = below.last().filter(|symbol| symbol.size == 0 && self.in_one_segment(symbol.address, linked))?;
+        let nearest = below.last().filter(|symbol| symbol.size == 0 && self.in_one_part(symbol.address, linked))?;
         Some(named(nearest, linked, Origin::Nearest))
     }
 
-    fn in_one_segment(&self, low: u64, high: u64) -> bool {
-        let holds = |segment: &Segment, address: u64| address.wrapping_sub(segment.address) < segment.memory_size;
-        self.code.iter().any(|segment| holds(segment, low) && holds(segment, high))
+    fn in_one_part(&self, low: u64, high: u64) -> bool {
+        self.code.iter().any(|part| part.contains(&low) && part.contains(&high))
     }
 }
 
@@ -95,16 +85,7 @@ mod tests {
 
     fn table(mut symbols: Vec<ImageSymbol<'static>>) -> Table<'static> {
         symbols.sort_unstable_by_key(|symbol| (symbol.address, rank(symbol), Reverse(symbol.name)));
-        let code = Segment {
-            kind: PT_LOAD,
-            flags: PF_X,
-            offset: 0,
-            address: 0x1000,
-            file_size: 0x1000,
-            memory_size: 0x1000,
-            align: 1,
-        };
-        Table { symbols, code: vec![code], stubs: Vec::new() }
+        Table { symbols, code: vec![0x1000..0x1200, 0x1200..0x2000] }
     }
 
     fn name_of(table: &Table<'_>, linked: u64) -> Option<(String, Option<u64>, Origin)> {
@@ -133,6 +114,7 @@ mod tests {
         let table = table(vec![symbol("sized", 0x1000, 0x10, 2, 1), symbol("start", 0x1100, 0, 0, 1)]);
         assert_eq!(name_of(&table, 0x1120), Some(("start".into(), Some(0x20), Origin::Nearest)));
         assert_eq!(name_of(&table, 0x1020), None);
+        assert_eq!(name_of(&table, 0x1220), None);
         assert_eq!(name_of(&table, 0x2020), None);
         assert_eq!(name_of(&table, 0xfff), None);
     }

@@ -53,7 +53,7 @@ pub(super) struct Crash {
     address: Option<String>,
     number: i32,
     name: String,
-    code: i32,
+    code: Option<i32>,
     code_name: Option<&'static str>,
     sender: Option<Sender>,
     text: String,
@@ -75,11 +75,18 @@ impl Crash {
             address: signal.address.map(address),
             number: signal.number,
             name,
-            code: signal.code,
+            code: Some(signal.code),
             code_name,
             sender: signal.sender.map(|(pid, uid)| Sender { pid, uid }),
             text: words::delivered(signal, None),
         }
+    }
+
+    /// A signal of which nothing but the number is known.
+    pub fn without_code(number: i32) -> Self {
+        let name = signal_name(number);
+        let (r#type, text) = (name.clone(), name.clone());
+        Self { r#type, address: None, number, name, code: None, code_name: None, sender: None, text }
     }
 }
 

@@ -29,7 +29,7 @@ fn drawn(section: Vec<u8>) -> Stack {
     Stack::at(0x7000)
         .set(r(RBX), 0xb0)
         .set(r(R12), 0x7010)
-        .words(&[0x7777, 0x40_2000, 0x40_3000, 3, 4, 5, 6, 7])
+        .words(&[0x7777, 0x40_2000, 0x40_3000, 0x40_4000, 4, 5, 6, 7])
         .eh_frame(section)
 }
 

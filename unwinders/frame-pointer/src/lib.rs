@@ -98,9 +98,5 @@ fn follows_call(target: &Target<'_>, address: u64) -> bool {
         Mapping::Data | Mapping::Nothing => return false,
         Mapping::Code | Mapping::Unknown => {}
     }
-    let mut before = [0; 8];
-    match address.checked_sub(8) {
-        Some(start) if target.memory.read(start, &mut before).is_ok() => (target.arch.ends_with_call)(&before),
-        _ => target.modules.mapping(address) == Mapping::Code,
-    }
+    target.follows_call(address).unwrap_or_else(|| target.modules.mapping(address) == Mapping::Code)
 }

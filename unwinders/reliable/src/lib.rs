@@ -136,13 +136,13 @@ impl Judge {
         }
         let return_address = frame.pc.value();
         // Trampolines and the foot of a context are returned to without having called anybody.
-        if is_entered_without_call(target, return_address) {
+        if target.is_entered_without_call(return_address) {
             return;
         }
         match target.evidence.call(return_address, last.pc) {
             Witness::Confirmed => {}
             // Seen from the pc alone, a return that does not return to a caller looks like one that does.
-            Witness::Unknown if frame.found_by == FoundBy::Analysed(Grade::ToReturn) => {
+            Witness::Unknown if matches!(frame.found_by, FoundBy::Analysed(Grade::ToReturn) | FoundBy::Corrected) => {
                 self.doubt(Doubt::Unvouched(frame.found_by));
             }
             Witness::Unknown => {}
@@ -207,15 +207,4 @@ impl Judge {
         }
         self.count = self.count.saturating_add(1);
     }
-}
-
-/// Whether `address` is the first byte of code that is returned to without having called: a sigreturn trampoline or the
-/// foot of a `makecontext` stack.
-fn is_entered_without_call(target: &Target<'_>, address: u64) -> bool {
-    let arch = target.arch;
-    let trampolines = arch.signal_frame.trampolines.iter().map(|trampoline| trampoline.bytes);
-    trampolines.chain(arch.context_entries.iter().copied()).any(|form| {
-        let mut code = [0; 16];
-        code.get_mut(..form.len()).is_some_and(|code| target.memory.read(address, code).is_ok() && code == form)
-    })
 }

@@ -153,10 +153,9 @@ fn a_call_through_null_keeps_the_trace_reliable() {
 }
 
 #[test]
-fn a_return_address_outside_code_is_doubted() {
-    let (verdict, doubts, believed) = judge(&sound().jump(0x7008).words(&[0x7100]));
-    assert_eq!((verdict, believed), (Verdict::Unreliable, 1));
-    assert_eq!(doubts[0], Doubted { frame: 1, doubt: Doubt::NotCode { pc: 0x7100 } });
+fn a_return_address_outside_code_stops_the_walk_and_is_doubted() {
+    let error = Error::NotCode { address: 0x7100 };
+    assert_eq!(doubt(&sound().jump(0x7008).words(&[0x7100])), (0, Doubt::Stopped(error)));
 }
 
 /// The leaf at `leaf`, its caller found by rows at `sp`, which its own saved stack pointer leads to.

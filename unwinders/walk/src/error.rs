@@ -45,6 +45,11 @@ pub enum Error {
         /// The one before it.
         last: u64,
     },
+    /// What should be a return address lies outside all code.
+    NotCode {
+        /// The return address.
+        address: u64,
+    },
     /// No unwinder knows this code.
     UnknownCode {
         /// The pc nobody could step from.
@@ -106,6 +111,7 @@ impl fmt::Display for Error {
             Self::BelowLast { cfa, last } => {
                 write!(out, "the caller's frame {cfa:#x} lies below its callee's {last:#x}")
             }
+            Self::NotCode { address } => write!(out, "the return address is {address:#x}, where there is no code"),
             Self::UnknownCode { pc } => write!(out, "nothing is known about the code at {pc:#x}"),
             Self::Budget { frames } => write!(out, "the limit of {frames} frames was reached"),
             Self::ForgedSignalFrame { address } => {

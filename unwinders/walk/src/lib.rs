@@ -72,6 +72,30 @@ pub struct Target<'a> {
     pub stop: Stop,
 }
 
+impl Target<'_> {
+    /// Whether the instruction before `address` can be a call; `None` where it cannot be read.
+    pub fn follows_call(&self, address: u64) -> Option<bool> {
+        let mut before = [0; 8];
+        // A mapping may begin less than eight bytes before.
+        let read = (2..=before.len()).rev().any(|length| {
+            let start = u64::try_from(length).ok().and_then(|back| address.checked_sub(back));
+            let last = before.len().checked_sub(length).and_then(|skip| before.get_mut(skip..));
+            start.zip(last).is_some_and(|(start, last)| self.memory.read(start, last).is_ok())
+        });
+        read.then(|| (self.arch.ends_with_call)(&before))
+    }
+
+    /// Whether `address` is the first byte of code that is returned to without having called: a sigreturn trampoline or
+    /// the foot of a `makecontext` stack.
+    pub fn is_entered_without_call(&self, address: u64) -> bool {
+        let trampolines = self.arch.signal_frame.trampolines.iter().map(|trampoline| trampoline.bytes);
+        trampolines.chain(self.arch.context_entries.iter().copied()).any(|form| {
+            let mut code = [0; 16];
+            code.get_mut(..form.len()).is_some_and(|code| self.memory.read(address, code).is_ok() && code == form)
+        })
+    }
+}
+
 /// Why a thread is not running: the signal that stopped it, as in `siginfo_t`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stop {

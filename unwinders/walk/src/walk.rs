@@ -1,6 +1,6 @@
 //! The walk: from registers to the root, one step at a time.
 
-use crate::{CodeAddress, Error, FoundBy, Frame, Link, Register, Regs, Root, Step, Target, Unwinder, Why};
+use crate::{CodeAddress, Error, FoundBy, Frame, Link, Mapping, Register, Regs, Root, Step, Target, Unwinder, Why};
 
 /// Most unwinders a walk asks; the reasons of each are kept.
 const UNWINDERS: usize = 8;
@@ -13,7 +13,8 @@ const DESCENTS: u8 = 64;
 /// Frames are lent one by one, so that a stack of any depth needs no memory.
 ///
 /// Rules checked here, once, whatever the unwinder: on one stack a caller's frame lies above its callee's; from one stack
-/// to another it may lie below, a bounded number of times; a step that changes nothing ends the walk; the budget ends it.
+/// to another it may lie below, a bounded number of times; a return address outside all code ends the walk, as does a step
+/// that changes nothing; the budget ends it.
 pub struct Walk<'a> {
     target: &'a Target<'a>,
     unwinders: &'a [&'a dyn Unwinder],
@@ -121,6 +122,12 @@ impl<'a> Walk<'a> {
                 Step::NotMine(why) => *refusal = Some(why),
                 Step::End(root) => return Err(End::Root(root)),
                 Step::Caller { cfa, return_slot, link, found_by } => {
+                    if link == Link::Call
+                        && let Some(CodeAddress::Return(address)) = caller.pc()
+                        && matches!(self.target.modules.mapping(address), Mapping::Data | Mapping::Nothing)
+                    {
+                        return Err(End::Stopped(Error::NotCode { address }));
+                    }
                     let descends = check_progress(self.target, self.last_cfa, cfa, link, callee, caller);
                     if descends.map_err(End::Stopped)? {
                         self.descents += 1;
