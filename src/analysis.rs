@@ -98,6 +98,7 @@ impl Reached {
             // Code that is both called and the beginning of everything.
             (Some(_), Some(_)) => Some(Err(Why::Undecided)),
             (Some(_), None) => Some(Ok(row::outermost(pc, Root::EntryPoint))),
+            (None, Some(state)) if row::is_past_return(&state) => None,
             (None, Some(state)) => Some(row::from_entry(&state, pc).ok_or(Why::Undecided)),
             (None, None) => None,
         }

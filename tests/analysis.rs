@@ -68,6 +68,18 @@ fn at_a_known_entry_the_return_address_is_on_top_of_the_stack() {
     assert_eq!(cfa(&code.row(&["f"], EXACT, "out").unwrap()), ("rsp", 8));
 }
 
+//         ┌──────────────┐ CFA-8
+//         │ thrown away  │
+//   rsp → ├──────────────┤ CFA
+//         │ return       │
+#[test]
+fn a_return_address_that_was_thrown_away_is_none() {
+    let code = Assembled::new("f: add $8, %rsp\n in: ret");
+    let row = code.row(&["f"], EXACT, "in").unwrap();
+    assert_eq!((cfa(&row), row.origin), (("rsp", 8), Origin::Analysed(Grade::ToReturn)), "where `ret` finds one");
+    assert_eq!(cfa(&code.row(&["f"], EXACT, "f").unwrap()), ("rsp", 8));
+}
+
 //   rsp → ┌──────────────┐ CFA-48
 //         │ locals       │
 //         ├──────────────┤ CFA-24

@@ -42,6 +42,9 @@ pub fn from_entry(state: &State, pc: CodeAddress) -> Option<Row<'static>> {
     if state.load(Base::Cfa, -WORD) != Value::Word(Base::Cfa, -WORD) {
         return None;
     }
+    if is_past_return(state) {
+        return None;
+    }
     let cfa = holders(pc).find_map(|number| match state.get(number) {
         Value::Sum(Base::Cfa, offset) => Some(CfaRule::Register(register(number)?, offset.wrapping_neg())),
         _ => None,
@@ -61,6 +64,11 @@ pub fn from_entry(state: &State, pc: CodeAddress) -> Option<Row<'static>> {
         set &= rules.set(register(number)?, rule);
     }
     set.then(|| frame(pc, cfa, rules, Grade::FromEntry))
+}
+
+/// Whether the stack pointer has risen above the return address, which was thrown away: another one will be used.
+pub fn is_past_return(state: &State) -> bool {
+    matches!(state.get(SP), Value::Sum(Base::Cfa, above) if above > -WORD)
 }
 
 /// Whether a row of unwind information finds the CFA and the return address where `state` says they are.
