@@ -257,7 +257,11 @@ impl Analysis<'_> {
     }
 
     fn head(&self, source: &Path) -> Head {
-        let crashed = self.snapshot.threads.first();
+        let crashed = self.snapshot.threads.first().cloned().map(|thread| {
+            let regs = self.tracer.stopped_at(&thread.regs, thread.stop);
+            Thread { regs, ..thread }
+        });
+        let crashed = crashed.as_ref();
         Head {
             source: source.to_path_buf(),
             arch: self.snapshot.arch,

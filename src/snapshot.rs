@@ -87,13 +87,16 @@ pub struct SignalInfo {
     pub sender: Option<(u32, u32)>,
 }
 
+/// `si_code` of what the kernel sends without saying more: `int3`, a general protection fault.
+const SI_KERNEL: i32 = 0x80;
+
 impl SignalInfo {
     /// From `si_signo`, `si_code` and the word behind them, which is an address for a fault and pid and uid for a signal
     /// that somebody sent.
     pub fn from_words(number: i32, code: i32, detail: u64) -> Self {
         let is_fault = matches!(number, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP);
         // SI_USER, SI_TKILL and the rest of those at or below 0 were sent by somebody; SI_KERNEL is 0x80.
-        let address = (is_fault && code > 0).then_some(detail);
+        let address = (is_fault && code > 0 && code != SI_KERNEL).then_some(detail);
         let half = |shift: u32| u32::try_from(detail >> shift & 0xffff_ffff).unwrap_or_default();
         let sender = (code <= 0).then(|| (half(0), half(32)));
         Self { number, code, address, sender }

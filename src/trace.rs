@@ -124,11 +124,7 @@ impl<'s> Tracer<'s> {
         let checked = Corrected { dwarf, analysed, snapshot: self.snapshot };
         let named = self.unwinders(&checked);
         let unwinders: Vec<&dyn Unwinder> = named.iter().map(|(_, unwinder)| *unwinder).collect();
-        let mut regs = *regs;
-        if let Some(pc) = self.breakpoint(&regs, stop) {
-            regs.set_pc(pc);
-        }
-
+        let regs = self.stopped_at(regs, stop);
         let mut walk = Walk::new(&target, &unwinders, regs, self.budget);
         let mut judge = Judge::new();
         let mut depth = 0;
@@ -154,6 +150,15 @@ impl<'s> Tracer<'s> {
             Method::FramePointer => vec![signal, markers, entry, fp],
             Method::Framehop => vec![("framehop", &self.known.framehop)],
         }
+    }
+
+    /// The registers with the pc at the instruction at which the thread is.
+    pub fn stopped_at(&self, regs: &Regs, stop: Stop) -> Regs {
+        let mut regs = *regs;
+        if let Some(pc) = self.breakpoint(&regs, stop) {
+            regs.set_pc(pc);
+        }
+        regs
     }
 
     /// The breakpoint that stopped the thread. The pc is behind it, which may be another function already. When it was

@@ -190,8 +190,7 @@ fn what_stands_behind_a_call_that_never_returns_is_another_function() {
     assert_eq!(cfa(&code.row(&[], EXACT, "mid").unwrap()), ("rsp", 16));
     let at = code.at("g");
     assert_eq!(
-        code.row_with(Entries { functions: vec![at], start: None, ..Entries::default() }, CodeAddress::Return(at))
-            .unwrap_err(),
+        code.row_with(Entries { functions: vec![at], ..Entries::default() }, CodeAddress::Return(at)).unwrap_err(),
         Why::Undecided
     );
 }

@@ -7,25 +7,47 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::Path;
 use std::process::ExitCode;
 use surestack_fixtures::answer::{Answer, Thread, ask};
-use surestack_fixtures::{Case, ThreadTruth, Truth, differences, judge};
+use surestack_fixtures::{Case, ThreadTruth, Truth, differences, faults, judge, peers};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_surestack");
+/// gcc alone makes more; fewer mean that something was not stopped at.
+const LEAST_INSTRUCTIONS: usize = 150;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     let cases = Case::all().expect("fixtures can be read");
-    let trials = cases.into_iter().map(|case| {
+    let trial = |case: Case| {
         let ignored = case.missing_tool().is_some() && !in_ci;
         Trial::test(case.name.clone(), move || check(&case)).with_ignored_flag(ignored)
+    };
+    let mut trials: Vec<Trial> = cases.into_iter().map(trial).collect();
+    trials.push(Trial::test("a_fault_at_every_instruction_is_traced", every_instruction));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Half a thousand cores, made and read one after the other.
+fn every_instruction() -> Result<(), Failed> {
+    let mut wrong = Vec::new();
+    let count = faults::each(|fault| {
+        let outcome = peers::outcome(&fault.built, Some(Path::new(BINARY)))?;
+        if !outcome.is_right() {
+            wrong.push(format!("{} {} {:#x}: {outcome}", fault.build, fault.symbol, fault.pc));
+        }
+        Ok(())
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let stopped = count.map_err(|error| error.to_string())?.stopped;
+    if stopped < LEAST_INSTRUCTIONS {
+        wrong.push(format!("only {stopped} instructions were reached"));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 
 fn check(case: &Case) -> Result<(), Failed> {
     let Some(built) = case.build().map_err(|error| error.to_string())? else {
         return Err("a tool vanished".into());
     };
-    let binary = Path::new(env!("CARGO_BIN_EXE_surestack"));
-    let answer = ask(binary, &built).map_err(|error| error.to_string())?;
+    let answer = ask(Path::new(BINARY), &built).map_err(|error| error.to_string())?;
     let mut wrong = head(&built.truth, &answer);
     for (index, truth) in built.truth.threads.iter().enumerate() {
         wrong.extend(thread(truth, &answer, index == 0));

@@ -142,15 +142,14 @@ impl<'s> Debug<'s> {
         {
             outermost = frame.dw_die_offset;
             let raw = frame.function.as_ref().and_then(|name| name.raw_name().ok());
-            let plain = raw.as_deref().filter(|raw| !raw.starts_with("_Z")).zip(frame.dw_die_offset).zip(unit);
-            let scoped = plain.and_then(|((raw, die), unit)| qualified(unit, die, raw));
             let language = frame.function.as_ref().and_then(|name| name.language);
-            unscoped = scoped.is_none()
-                && language.is_some_and(is_scoped)
-                && raw.as_ref().is_some_and(|raw| !raw.starts_with('_'));
+            let plain = raw.as_deref().filter(|raw| language.is_some_and(is_scoped) && !raw.starts_with('_'));
+            let scoped = plain.zip(frame.dw_die_offset).zip(unit);
+            let scoped = scoped.and_then(|((raw, die), unit)| qualified(unit, die, raw));
+            unscoped = plain.is_some() && scoped.is_none();
             // Assemblers describe functions too, and glibc's go by their internal names.
-            let bare = || raw.map(|raw| demangle(raw.strip_prefix("__GI_").unwrap_or(&raw)));
-            let name = scoped.or_else(bare).unwrap_or_default();
+            let own = || raw.as_ref().map(|raw| demangle(raw.strip_prefix("__GI_").unwrap_or(raw)));
+            let name = scoped.or_else(own).unwrap_or_default();
             functions.push(Function { name, location: frame.location.as_ref().and_then(location) });
         }
         if functions.is_empty() {

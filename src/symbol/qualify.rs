@@ -6,12 +6,8 @@ use gimli::{AttributeValue, UnitOffset, UnitRef};
 /// More references from entry to entry than this are not believed.
 const HOPS: usize = 8;
 
-/// `outer::(anonymous namespace)::name` for the function whose code `die` describes; none where nothing is around it, or
-/// where the language has no namespaces.
+/// `outer::(anonymous namespace)::name` for the function whose code `die` describes; none where nothing is around it.
 pub(super) fn qualified(unit: UnitRef<'_, Slice<'_>>, die: UnitOffset, name: &str) -> Option<String> {
-    if !is_cpp(unit) {
-        return None;
-    }
     let declared = declaration(unit, die)?;
     // The names around the entry being looked at, with their depths.
     let mut around: Vec<(isize, String)> = Vec::new();
@@ -56,13 +52,4 @@ fn declaration(unit: UnitRef<'_, Slice<'_>>, die: UnitOffset) -> Option<UnitOffs
         }
     }
     None
-}
-
-fn is_cpp(unit: UnitRef<'_, Slice<'_>>) -> bool {
-    use gimli::{DW_LANG_C_plus_plus as CPP, DW_LANG_C_plus_plus_03 as CPP03, DW_LANG_C_plus_plus_11 as CPP11};
-    use gimli::{DW_LANG_C_plus_plus_14 as CPP14, DW_LANG_C_plus_plus_17 as CPP17, DW_LANG_C_plus_plus_20 as CPP20};
-    let mut entries = unit.entries();
-    let Ok(Some(root)) = entries.next_dfs() else { return false };
-    let language = root.attr_value(gimli::DW_AT_language);
-    matches!(language, Some(AttributeValue::Language(CPP | CPP03 | CPP11 | CPP14 | CPP17 | CPP20)))
 }
