@@ -8,6 +8,7 @@ mod link_map;
 mod memory;
 mod modules;
 mod notes;
+mod pages;
 mod zst;
 
 use super::{AddressSpace, Gap, Mapped, Snapshot};
@@ -17,6 +18,7 @@ use crate::image::elf::{Headers, Segment, range};
 use memory::CoreMemory;
 use notes::{MappedFile, Notes};
 use object::elf::{ET_CORE, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE};
+use pages::Pages;
 use std::path::Path;
 use surestack_walk::Arch;
 
@@ -26,7 +28,7 @@ use surestack_walk::Arch;
 /// [`Error::NotCore`] when it is none, or of a machine that is not known; [`Error::Read`] when it cannot be opened;
 /// [`Error::Compressed`] when it is compressed and does not decompress.
 pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
-    let (bytes, cut) = zst::map(path)?;
+    let zst::Contents { map: bytes, file, cut } = zst::contents(path)?;
     let not_core = |why: &str| Error::NotCore { path: path.to_owned(), why: why.to_owned() };
     let headers = Headers::parse(&bytes).map_err(not_core)?;
     if headers.kind != ET_CORE {
@@ -53,7 +55,8 @@ pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
         ..AddressSpace::default()
     };
     space.main_stack = super::initial_stack::address_on_it(&notes.process);
-    let mut memory = CoreMemory::new(bytes, &loads);
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let mut memory = CoreMemory::new(Pages::new(file, size), &loads);
     space.mappings.iter().filter(|mapped| mapped.executable.is_none()).for_each(|mapped| memory.also_absent(mapped));
     let find = Find { beside: path.parent().map(Path::to_owned), ..find.clone() };
     modules::load(arch, &notes, &find, &mut space, &mut memory);

@@ -1,16 +1,16 @@
 //! The memory of a core: pieces that it holds, and pieces that proven files stand in for.
 
 use super::is_readable;
+use super::pages::Pages;
 use crate::image::Image;
 use crate::image::elf::Segment;
 use crate::snapshot::{AddressSpace, Gap, Mapped};
-use memmap2::Mmap;
 use std::sync::Arc;
 use surestack_walk::{Error, Memory};
 
 /// Memory as a list of pieces, ascending and not overlapping.
 pub(super) struct CoreMemory {
-    core: Mmap,
+    core: Pages,
     pieces: Vec<Piece>,
     absent: Vec<(u64, u64)>,
 }
@@ -27,8 +27,8 @@ struct Piece {
 
 impl CoreMemory {
     /// What the core's segments hold. Where two claim the same address, the lower one has it.
-    pub fn new(core: Mmap, loads: &[Segment]) -> Self {
-        let size = u64::try_from(core.len()).unwrap_or(u64::MAX);
+    pub fn new(core: Pages, loads: &[Segment]) -> Self {
+        let size = core.size();
         let mut sorted: Vec<&Segment> = loads.iter().collect();
         sorted.sort_by_key(|load| load.address);
         let (mut pieces, mut absent, mut last) = (Vec::<Piece>::with_capacity(sorted.len()), vec![], 0u64);
@@ -51,7 +51,7 @@ impl CoreMemory {
 
     /// How many bytes the core file has.
     pub fn core_size(&self) -> usize {
-        self.core.len()
+        usize::try_from(self.core.size()).unwrap_or(usize::MAX)
     }
 
     /// The end of the part of `[start, end)` that is here without a hole.
@@ -155,20 +155,19 @@ impl Memory for CoreMemory {
         let mut at = address;
         while !rest.is_empty() {
             let piece = self.piece(at).ok_or(unreadable)?;
-            let bytes = piece.file.as_ref().map_or(&*self.core, |image| image.bytes());
             let room = usize::try_from(piece.end.saturating_sub(at)).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut_checked(room).ok_or(unreadable)?;
             let offset = piece.offset.saturating_add(at.saturating_sub(piece.start));
-            let offset = usize::try_from(offset).map_err(|_| unreadable)?;
-            match (bytes.get(offset..offset.saturating_add(room)), &piece.file) {
-                (Some(source), _) => now.copy_from_slice(source),
-                // The last page of a mapped file is filled up with zeros.
-                (None, Some(_)) => {
-                    let source = bytes.get(offset..).unwrap_or_default();
+            match &piece.file {
+                None if self.core.read(offset, now) => {}
+                None => return Err(unreadable),
+                Some(image) => {
+                    let offset = usize::try_from(offset).map_err(|_| unreadable)?;
+                    let source = image.bytes().get(offset..).unwrap_or_default();
+                    // The last page of a mapped file is filled up with zeros.
                     now.fill(0);
                     now.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
                 }
-                (None, None) => return Err(unreadable),
             }
             at = at.checked_add(u64::try_from(room).map_err(|_| unreadable)?).ok_or(unreadable)?;
             rest = later;

@@ -15,13 +15,24 @@ const LARGEST: u64 = 64 << 30;
 /// Runs of zeros are left out of the temporary file in steps of this size.
 const BLOCK: usize = 64 << 10;
 
-/// The bytes of a core, and what went wrong when not all of them could be had.
-pub(super) fn map(path: &Path) -> Result<(Mmap, Option<String>), Error> {
+/// The contents of a core.
+pub(super) struct Contents {
+    /// All of it, for its headers and notes.
+    pub map: Mmap,
+    /// The same file, for its memory.
+    pub file: File,
+    /// What went wrong when not all of it could be had.
+    pub cut: Option<String>,
+}
+
+/// The contents of the core at `path`.
+pub(super) fn contents(path: &Path) -> Result<Contents, Error> {
     let map = image::map(path)?;
-    if map.get(..4) != Some(&MAGIC) {
-        return Ok((map, None));
-    }
     let refused = |source| Error::Read { path: path.to_owned(), source };
+    if map.get(..4) != Some(&MAGIC) {
+        let file = File::open(path).map_err(refused)?;
+        return Ok(Contents { map, file, cut: None });
+    }
     let mut plain = temporary().map_err(refused)?;
     let end = decompress(&map, &mut plain);
     let size = plain.metadata().map_err(refused)?.len();
@@ -31,8 +42,8 @@ pub(super) fn map(path: &Path) -> Result<(Mmap, Option<String>), Error> {
         Ok(()) => None,
     };
     // SAFETY: the file is unlinked and ours alone, nobody can change or shorten it while it is mapped.
-    let plain = unsafe { Mmap::map(&plain) };
-    Ok((plain.map_err(refused)?, cut))
+    let map = unsafe { Mmap::map(&plain) };
+    Ok(Contents { map: map.map_err(refused)?, file: plain, cut })
 }
 
 /// A file without a name; it is gone when it is closed.
