@@ -28,8 +28,12 @@ pub(super) fn full(found_by: FoundBy) -> String {
         FoundBy::Analysed(Grade::FromEntry) => "its callee's instructions, followed from the function's entry",
         FoundBy::Analysed(Grade::ToReturn) => "its callee's instructions, followed to the function's returns",
         FoundBy::Corrected => "its callee's instructions, which contradict its call frame information",
-        FoundBy::SignalFrame(SignalSign::Cfi) => "the registers that the kernel saved, by call frame information",
-        FoundBy::SignalFrame(SignalSign::Bytes) => "the registers that the kernel saved, by the trampoline's bytes",
+        FoundBy::SignalFrame(SignalSign::Cfi) => {
+            "the registers that the kernel saved: call frame information marks the signal frame"
+        }
+        FoundBy::SignalFrame(SignalSign::Bytes) => {
+            "the registers that the kernel saved: the code above is a sigreturn trampoline"
+        }
         FoundBy::Marker(id) => return format!("the entry registers behind marker {id}"),
         FoundBy::FramePointer => "a frame record that the frame pointer leads to; nothing vouches for it",
         FoundBy::CallAtSp => "the return address that a call has just left",

@@ -8,7 +8,7 @@ use crate::snapshot::{Gap, Identity};
 use anstyle::{AnsiColor, Style};
 use frame::FramePrinter;
 use std::io::{self, Write};
-use surestack_reliable::Verdict;
+use surestack_reliable::{Doubt, Verdict};
 use surestack_walk::{Arch, End, Link, Root};
 
 /// Frames of the crashed thread in a brief report.
@@ -129,12 +129,14 @@ impl<W: Write> Text<W> {
             End::Root(root) => writeln!(self.out, "  the stack ends here: {}", root_words(root))?,
             End::Stopped(error) => writeln!(self.out, "  {} {error}", self.paint.bad("stopped:"))?,
         }
-        if matches!(thread.end, End::Stopped(_)) || self.length == Length::Explained {
+        if matches!(thread.end, End::Stopped(_)) {
             for (unwinder, why) in &thread.refusals {
                 writeln!(self.out, "    {unwinder}: {why}")?;
             }
         }
-        match (thread.verdict, thread.doubts.as_slice()) {
+        // That the walk stopped stands above already.
+        let doubts = thread.doubts.iter().filter(|doubted| !matches!(doubted.doubt, Doubt::Stopped(_)));
+        match (thread.verdict, doubts.collect::<Vec<_>>().as_slice()) {
             (Verdict::Reliable, _) => Ok(()),
             (Verdict::Pending(missing), _) => writeln!(self.out, "  {verdict}: nobody could show {missing}"),
             (_, []) => writeln!(self.out, "  {verdict}"),

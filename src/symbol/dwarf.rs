@@ -176,7 +176,10 @@ fn is_scoped(language: gimli::DwLang) -> bool {
 }
 
 fn location(found: &addr2line::Location<'_>) -> Option<Location> {
-    Some(Location { file: PathBuf::from(found.file?), line: found.line, column: found.column })
+    // 0 says that there is none.
+    let known = |number: &u32| *number != 0;
+    let (line, column) = (found.line.filter(known), found.column.filter(known));
+    Some(Location { file: PathBuf::from(found.file?), line, column })
 }
 
 /// Where a function begins; none for a part of it that lies elsewhere (`.cold`).

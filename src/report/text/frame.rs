@@ -5,6 +5,7 @@ use crate::report::{FrameReport, ThreadReport, found, words};
 use crate::symbol::{Function, Location, Origin};
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use surestack_reliable::{Doubt, Doubted};
 use surestack_walk::{Arch, Link, Register, Regs};
 
 /// Registers in a line.
@@ -118,7 +119,8 @@ impl FramePrinter {
         if let Some(sp) = frame.sp {
             writeln!(out, "         stack pointer {sp:#018x}")?;
         }
-        let doubts = thread.doubts.iter().filter(|doubted| doubted.frame == frame.number);
+        let is_here = |doubted: &&Doubted| doubted.frame == frame.number && !matches!(doubted.doubt, Doubt::Stopped(_));
+        let doubts = thread.doubts.iter().filter(is_here);
         for doubted in doubts {
             writeln!(out, "         {} {}", self.paint.bad("doubt:"), doubted.doubt)?;
         }
