@@ -9,10 +9,12 @@
 use crate::rows::{AnalysedRows, CachedRows};
 use crate::snapshot::{AddressSpace, Snapshot};
 use surestack_cfi::{Cfi, DwarfRows};
-use surestack_walk::{CodeAddress, Error, FoundBy, Link, Mapping, Regs, Step, Target, Unwinder};
+use surestack_walk::{CodeAddress, Error, FoundBy, Link, Mapping, Regs, Root, Step, Target, Unwinder};
 
 /// Go's runtime makes this function look called by the instruction that faulted.
 const GO_FAULT: &[u8] = b"runtime.sigpanic";
+/// What the first function of a goroutine returns to; nobody called it.
+const GO_FOOT: &[u8] = b"runtime.goexit.abi0";
 
 /// Steps by call frame information, checked against the code.
 pub struct Corrected<'k> {
@@ -35,7 +37,11 @@ impl Unwinder for Corrected<'_> {
         if is_code && (target.follows_call(address) != Some(false) || target.is_entered_without_call(address)) {
             return Ok(step);
         }
-        if callee.pc().is_some_and(|pc| is_go_fault(&self.snapshot.space, pc.lookup())) {
+        let pc = callee.pc().map_or(0, CodeAddress::lookup);
+        if is_in(&self.snapshot.space, pc, GO_FOOT) {
+            return Ok(Step::End(Root::Registered));
+        }
+        if is_in(&self.snapshot.space, pc, GO_FAULT) {
             caller.set_pc(CodeAddress::Exact(address));
             return Ok(step);
         }
@@ -53,10 +59,9 @@ impl Unwinder for Corrected<'_> {
     }
 }
 
-fn is_go_fault(space: &AddressSpace, pc: u64) -> bool {
+/// Whether `pc` is in the function of this name.
+fn is_in(space: &AddressSpace, pc: u64, name: &[u8]) -> bool {
     let Some((_, module)) = space.module(pc) else { return false };
     let mut symbols = module.image.iter().flat_map(|image| image.symbols());
-    symbols.any(|symbol| {
-        symbol.name == GO_FAULT && pc.wrapping_sub(module.bias).wrapping_sub(symbol.address) < symbol.size
-    })
+    symbols.any(|symbol| symbol.name == name && pc.wrapping_sub(module.bias).wrapping_sub(symbol.address) < symbol.size)
 }

@@ -67,10 +67,8 @@ impl<'s> Debug<'s> {
         let ranges = self.ranges.get_or_init(|| self.read_ranges());
         let after = ranges.partition_point(|range| range.start <= linked);
         let covering = after.checked_sub(1).and_then(|last| ranges.get(last)).filter(|range| linked < range.end);
-        let unit = covering.and_then(|range| self.unit(range.unit));
-        // A unit of DWARF 2 tells only one of its ranges; the index of the whole file knows the others.
-        if let Some(symbol) = unit.and_then(|context| self.look_up(&context, linked)) {
-            return Some(symbol);
+        if let Some(context) = covering.and_then(|range| self.unit(range.unit)) {
+            return self.look_up(&context, linked);
         }
         let whole = self.whole.get_or_init(|| {
             let info = Slice::new(self.sections.bytes(SectionId::DebugInfo.name()), LittleEndian);
@@ -107,7 +105,8 @@ impl<'s> Debug<'s> {
         let build = || {
             let dwarf = self.dwarf(Slice::new(self.sections.unit(offset)?, LittleEndian));
             let header = dwarf.units().next().ok()??;
-            if refers_to_others(&dwarf, &header)? {
+            // A unit of DWARF 2 tells only one of its ranges; the index of the whole file knows the others.
+            if header.version() < 3 || refers_to_others(&dwarf, &header)? {
                 return None;
             }
             Context::from_dwarf(dwarf).ok().map(Rc::new)
