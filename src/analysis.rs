@@ -30,8 +30,11 @@ use surestack_walk::{CodeAddress, Root, Why};
 
 /// Most instructions on the way to the returns.
 const TO_RETURN: usize = 2_000;
-/// Most instructions of one module's code without unwind information.
-const FROM_ENTRIES: usize = 200_000;
+/// Most instructions followed from a module's own entries, in one round: crt code has a few hundred. A module that lost its
+/// tables would otherwise be followed whole, with a look into what is left of them at each instruction.
+const FROM_ENTRIES: usize = 4_000;
+/// Most instructions executed in one function: interpreters' main loops have ten thousand.
+const FUNCTION: usize = 200_000;
 /// Most instructions of one function that a symbol table names.
 const FROM_SYMBOL: usize = 20_000;
 /// How deep direct calls are followed from the known entries: crt code needs two.
@@ -154,7 +157,7 @@ fn to_return(text: &Text<'_>, pc: CodeAddress, begins: &dyn Fn(u64) -> bool) -> 
 
 /// Follows the function that begins at `entry` and lies where `inside` holds, and shows what holds at each instruction.
 pub fn each_state(text: &Text<'_>, entry: u64, inside: &dyn Fn(u64) -> bool, mut see: impl FnMut(u64, &State)) {
-    let limits = Limits { steps: FROM_ENTRIES, inside, begins: &|_| false };
+    let limits = Limits { steps: FUNCTION, inside, begins: &|_| false };
     let flow = Flow::follow(text, vec![(entry, State::at_entry())], &limits);
     flow.visits().for_each(|(address, visit)| see(address, &visit.state));
 }

@@ -6,6 +6,7 @@
 //! of reads of the target's memory that depends on its frames only, and within [`ADDRESS_SPACE`] of memory. Inputs that
 //! broke something once are kept as lines `target seed input` in `fixtures/corpus/inputs` and run first.
 
+mod files;
 mod frame_information;
 mod random;
 mod stacks;
@@ -58,6 +59,8 @@ fn options() -> Result<Options, String> {
 
 /// When the input being run began, in milliseconds since the start; `u64::MAX` between inputs.
 static BEGAN: AtomicU64 = AtomicU64::new(u64::MAX);
+/// The number of the input being run.
+static INPUT: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> ExitCode {
     let options = match options() {
@@ -76,6 +79,8 @@ fn main() -> ExitCode {
         Box::new(frame_information::Written),
         Box::new(stacks::Smashed),
         Box::new(stacks::Signals),
+        Box::new(files::Files::cores()),
+        Box::new(files::Files::programs()),
     ];
     targets.retain(|target| options.target.as_deref().is_none_or(|name| name == target.name()));
     let (mut inputs, mut failures) = (0, 0);
@@ -88,6 +93,7 @@ fn main() -> ExitCode {
         let mut outcomes = std::collections::BTreeMap::<&str, u64>::new();
         for (seed, input) in kept.into_iter().chain(fresh) {
             inputs += 1;
+            INPUT.store(input, Ordering::Relaxed);
             BEGAN.store(u64::try_from(start.elapsed().as_millis()).unwrap_or(0), Ordering::Relaxed);
             let mut random = Random::new(target.name(), seed, input);
             let outcome = catch_unwind(AssertUnwindSafe(|| target.run(&mut random)));
@@ -122,7 +128,8 @@ fn watch(start: Instant) {
         std::thread::sleep(WATCHDOG / 10);
         let began = BEGAN.load(Ordering::Relaxed);
         if began != u64::MAX && start.elapsed() > Duration::from_millis(began) + WATCHDOG {
-            println!("FAILED: an input is still running after {} s", WATCHDOG.as_secs());
+            let input = INPUT.load(Ordering::Relaxed);
+            println!("FAILED: input {input} is still running after {} s", WATCHDOG.as_secs());
             std::process::abort();
         }
     }
