@@ -79,25 +79,11 @@ fn at_its_first_instruction_a_process_is_known_with_its_loader_and_its_initial_s
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
-fn asking_again_costs_microseconds_and_refreshing_keeps_the_images() {
+fn refreshing_keeps_the_images_of_files_that_are_still_mapped() {
     let traced = Traced::new("/bin/true", &[]);
     let mut process = StoppedProcess::open(traced.0.id(), Find::default()).unwrap();
     let image = |process: &StoppedProcess| process.snapshot().space.modules[0].image.clone().unwrap();
     let before = image(&process);
     process.refresh().unwrap();
     assert!(std::sync::Arc::ptr_eq(&before, &image(&process)));
-
-    let block = traced.registers();
-    let sp = process.stopped_at(1, &block, Stop::default()).unwrap().threads[0].regs.get(Register::PC).unwrap();
-    let best = (0..20).map(|_| {
-        let start = std::time::Instant::now();
-        for _ in 0..100 {
-            let snapshot = process.stopped_at(1, &block, Stop::default()).unwrap();
-            snapshot.memory.word(sp).unwrap();
-        }
-        start.elapsed() / 100
-    });
-    let best = best.min().unwrap();
-    assert!(best < std::time::Duration::from_micros(20), "{best:?}");
 }

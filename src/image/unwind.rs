@@ -6,7 +6,7 @@ use object::LittleEndian as LE;
 use object::elf::{PF_W, PT_GNU_EH_FRAME, PT_LOAD, SHF_COMPRESSED};
 use std::ops::Range;
 use std::sync::OnceLock;
-use surestack_walk::{Section, UnwindSections};
+use surestack_walk::{AARCH64, Section, UnwindSections};
 
 /// Ranges of the file, found when it is opened, and what is made of them later.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Places {
     debug_frame_compressed: bool,
     text: Option<u64>,
     got: Option<u64>,
+    /// A copy of `.eh_frame` without letters that keep its entries from being read; none where it has no such.
+    made_eh_frame: OnceLock<Option<Vec<u8>>>,
     made_hdr: OnceLock<Option<Vec<u8>>>,
     made_debug_frame: OnceLock<Option<Vec<u8>>>,
     made_debug_frame_hdr: OnceLock<Option<Vec<u8>>>,
@@ -64,7 +66,8 @@ impl Places {
     pub fn sections<'a>(&'a self, image: &'a Image) -> UnwindSections<'a> {
         let section =
             |place: &Place| Some(Section { address: place.address, bytes: image.contents.get(place.range.clone())? });
-        let eh_frame = self.eh_frame.as_ref().and_then(section);
+        let eh_frame =
+            self.eh_frame.as_ref().and_then(section).map(|eh_frame| self.without_key_letters(image, eh_frame));
         let eh_frame_hdr = self.eh_frame_hdr.as_ref().and_then(section);
         let eh_frame_hdr = eh_frame_hdr.filter(|&hdr| surestack_cfi::Header::parse(hdr).is_some());
         let eh_frame_hdr = eh_frame_hdr.or_else(|| {
@@ -78,6 +81,18 @@ impl Places {
             Some(Section { address: debug_frame.address, bytes: table.as_deref()? })
         });
         UnwindSections { eh_frame_hdr, eh_frame, debug_frame, debug_frame_hdr, text: self.text, got: self.got }
+    }
+
+    /// `.eh_frame` as it can be read: aarch64 compilers mark functions whose return addresses are signed with the B key.
+    fn without_key_letters<'a>(&'a self, image: &Image, eh_frame: Section<'a>) -> Section<'a> {
+        if image.machine() != AARCH64.machine {
+            return eh_frame;
+        }
+        let made = self.made_eh_frame.get_or_init(|| {
+            let mut copy = eh_frame.bytes.to_vec();
+            (surestack_cfi::drop_key_letters(&mut copy) > 0).then_some(copy)
+        });
+        Section { bytes: made.as_deref().unwrap_or(eh_frame.bytes), ..eh_frame }
     }
 
     fn debug_frame<'a>(&'a self, image: &'a Image) -> Option<Section<'a>> {
