@@ -5,7 +5,7 @@ use surestack_frame_pointer::{Entry, FramePointer};
 use surestack_walk::{AARCH64, CodeAddress, End, Error, FoundBy, Register, Why, X86_64};
 
 /// `call rel32`, five bytes that end where a return address points.
-const CALL: [u8; 8] = [0x90, 0x90, 0x90, 0xe8, 0, 0, 0, 0];
+const CALL: [u8; 8] = [0x90, 0x90, 0x90, 0xe8, 1, 0, 0, 0];
 const NO_CALL: [u8; 8] = [0x90; 8];
 
 fn refusal(stack: &Stack) -> Why {
