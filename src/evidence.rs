@@ -6,10 +6,10 @@ mod reach;
 mod root;
 
 use crate::analysis::Text;
+use crate::kept::Kept;
 use crate::snapshot::Snapshot;
 use crate::snapshot::initial_stack::initial_sp;
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use surestack_cfi::{DwarfRows, Lookup, Row, Rows};
 use surestack_walk::{
@@ -25,13 +25,13 @@ const E_ENTRY: u64 = 24;
 /// Answers that stay true as long as nothing is mapped anew; shared by all evidence about one target.
 #[derive(Default)]
 pub struct Answers {
-    calls: RefCell<HashMap<(u64, CodeAddress), Witness>>,
+    calls: RefCell<Kept<(u64, CodeAddress), Witness>>,
     initial_sp: OnceCell<Option<u64>>,
     /// By function, the instructions at which its rows describe another frame.
-    moved: RefCell<HashMap<u64, Vec<u64>>>,
+    moved: RefCell<Kept<u64, Vec<u64>>>,
 }
 
-/// What the code of one target says about calls and roots. Every answer is kept.
+/// What the code of one target says about calls and roots. Answers are kept.
 pub struct FileEvidence<'s> {
     arch: &'static Arch,
     memory: &'s dyn Memory,
@@ -112,12 +112,8 @@ impl<'s> FileEvidence<'s> {
 
 impl Evidence for FileEvidence<'_> {
     fn call(&self, return_address: u64, callee: CodeAddress) -> Witness {
-        let known = self.answers.calls.borrow().get(&(return_address, callee)).copied();
-        known.unwrap_or_else(|| {
-            let witness = self.witness(return_address, callee);
-            self.answers.calls.borrow_mut().insert((return_address, callee), witness);
-            witness
-        })
+        let mut known = self.answers.calls.borrow_mut();
+        *known.get_or_find((return_address, callee), || self.witness(return_address, callee))
     }
 
     fn frame(&self, pc: CodeAddress) -> Proof {

@@ -50,6 +50,7 @@ pub mod error;
 pub mod evidence;
 mod fold;
 pub mod image;
+mod kept;
 pub mod marker;
 pub mod report;
 pub mod rows;

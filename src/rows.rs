@@ -3,19 +3,20 @@
 use crate::analysis::entries::Entries;
 use crate::analysis::{Reached, Text, row};
 use crate::image::Image;
+use crate::kept::{Kept, Multiply};
 use crate::snapshot::{AddressSpace, Identity};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use surestack_cfi::{CfaRule, DwarfRows, Lookup, Origin, Row, Rows, Rule};
 use surestack_walk::{CodeAddress, Error, Mapping, RowSource, Section, Target, Why, X86_64};
 
-/// Rows of a target whose code does not change, each found once. Equal frames cost one look-up in a hash table.
+/// Rows of a target whose code does not change, remembered. Equal frames cost one look-up in a hash table.
 #[derive(Default)]
 pub struct CachedRows<R> {
     source: R,
-    known: RefCell<HashMap<CodeAddress, Known, BuildHasherDefault<Multiply>>>,
+    known: RefCell<Kept<CodeAddress, Known>>,
 }
 
 /// What was found out about a pc.
@@ -36,7 +37,7 @@ impl<R> CachedRows<R> {
 impl<R: Rows> Rows for CachedRows<R> {
     fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
         let mut known = self.known.borrow_mut();
-        let known = known.entry(pc).or_insert_with(|| match self.source.row(target, pc) {
+        let known = known.get_or_find(pc, || match self.source.row(target, pc) {
             Ok(Lookup::Row(row)) => Known::Row(Box::new(Row { expressions: &[], ..row })),
             Ok(Lookup::Missing(why)) => Known::Missing(why),
             Err(error) => Known::Broken(error),
@@ -125,26 +126,42 @@ fn section<'t>(target: &'t Target<'_>, pc: CodeAddress, origin: Origin) -> &'t [
     section.map_or(&[], |section| section.bytes)
 }
 
-/// Hashes code addresses: one multiplication by an odd constant (2^64 divided by the golden ratio) for each word.
-///
-/// A target can make its own addresses collide, which costs it time and nobody else.
-#[derive(Default)]
-struct Multiply(u64);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kept::MOST;
+    use std::cell::Cell;
+    use surestack_walk::{Bytes, Error, NoEvidence, NoModules, Registry, Stack, Stop};
 
-impl Hasher for Multiply {
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
+    /// Knows no code, and counts how often it was asked.
+    #[derive(Default)]
+    struct Nowhere(Cell<usize>);
+
+    impl Rows for Nowhere {
+        fn row<'r>(&'r self, _target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
+            self.0.set(self.0.get() + 1);
+            Err(Error::UnknownCode { pc: pc.value() })
+        }
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_isize(&mut self, word: isize) {
-        self.write_u64(word.unsigned_abs().try_into().unwrap_or(0));
+    #[test]
+    fn a_forged_stack_of_ever_new_addresses_does_not_fill_the_memory() {
+        let no_stacks: [Stack; 0] = [];
+        let target = Target {
+            arch: &X86_64,
+            memory: &Bytes { address: 0, bytes: &[] },
+            modules: &NoModules,
+            stacks: &no_stacks,
+            registry: &Registry::default(),
+            evidence: &NoEvidence,
+            stop: Stop::default(),
+        };
+        let rows = CachedRows::<Nowhere>::default();
+        for pc in 0..20 * MOST as u64 {
+            let answer = rows.row(&target, CodeAddress::Return(pc));
+            assert!(matches!(answer, Err(Error::UnknownCode { pc: refused }) if refused == pc));
+            assert!(rows.known.borrow().len() <= MOST);
+        }
+        assert_eq!(rows.source.0.get(), 20 * MOST);
     }
 }

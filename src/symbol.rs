@@ -17,10 +17,10 @@ mod store;
 mod table;
 
 use crate::image::Image;
+use crate::kept::Kept;
 use crate::snapshot::{AddressSpace, Identity, LoadedModule, Snapshot};
 use dwarf::{Debug, Found};
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use surestack_walk::CodeAddress;
@@ -34,7 +34,7 @@ pub struct Symbols<'s> {
     space: &'s AddressSpace,
     modules: Vec<OnceCell<Names<'s>>>,
     store: &'s Store,
-    known: RefCell<HashMap<u64, Arc<Symbol>>>,
+    known: RefCell<Kept<u64, Arc<Symbol>>>,
 }
 
 /// What can name the code of one module.
@@ -59,12 +59,8 @@ impl<'s> Symbols<'s> {
     /// What is known of the name of the code at `pc`.
     pub fn symbol(&self, pc: CodeAddress) -> Arc<Symbol> {
         let address = pc.lookup();
-        if let Some(known) = self.known.borrow().get(&address) {
-            return self.relative_to(known, pc);
-        }
-        let symbol = Arc::new(self.find(address).unwrap_or_default());
-        self.known.borrow_mut().insert(address, Arc::clone(&symbol));
-        self.relative_to(&symbol, pc)
+        let mut known = self.known.borrow_mut();
+        self.relative_to(known.get_or_find(address, || Arc::new(self.find(address).unwrap_or_default())), pc)
     }
 
     /// The symbol with its offset counted to the pc itself: a return address is one byte behind what is looked up.

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["report", "trace", "fold"],
     &["table", "symbol", "evidence", "corrected", "rows", "marker"],
     &["analysis", "snapshot", "image"],
-    &["error"],
+    &["error", "kept"],
 ];
 
 fn floor(module: &str) -> Option<usize> {

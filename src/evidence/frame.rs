@@ -17,7 +17,7 @@ impl FileEvidence<'_> {
         let CodeAddress::Exact(address) = pc else { return Proof::Unknown };
         let Some((start, end)) = self.function(address) else { return Proof::Unknown };
         let mut moved = self.answers.moved.borrow_mut();
-        let moved = moved.entry(start).or_insert_with(|| self.moved(start, end));
+        let moved = moved.get_or_find(start, || self.moved(start, end));
         if moved.binary_search(&address).is_ok() { Proof::Refuted } else { Proof::Unknown }
     }
 
