@@ -20,6 +20,36 @@ const R13: Register = Register(13);
 const R14: Register = Register(14);
 const R15: Register = Register(15);
 
+/// The 21 words with which both `pt_regs` and `user_regs_struct` begin, and what more there is.
+macro_rules! entry_words {
+    ($($more:expr),*) => {
+        &[
+            (R15, 0, 8),
+            (R14, 8, 8),
+            (R13, 16, 8),
+            (R12, 24, 8),
+            (RBP, 32, 8),
+            (RBX, 40, 8),
+            (R11, 48, 8),
+            (R10, 56, 8),
+            (R9, 64, 8),
+            (R8, 72, 8),
+            (RAX, 80, 8),
+            (RCX, 88, 8),
+            (RDX, 96, 8),
+            (RSI, 104, 8),
+            (RDI, 112, 8),
+            (Register::SYSCALL, 120, 8),
+            (Register::PC, 128, 8),
+            (Register::CS, 136, 8),
+            (Register::FLAGS, 144, 8),
+            (RSP, 152, 8),
+            (Register::SS, 160, 8),
+            $($more),*
+        ]
+    };
+}
+
 /// x86_64 Linux.
 pub static X86_64: Arch = Arch {
     name: "x86_64",
@@ -77,61 +107,9 @@ pub static X86_64: Arch = Arch {
     callee_saved: &[RBX, RBP, R12, R13, R14, R15, Register::THREAD, Register::GS_BASE, Register::CS, Register::SS],
     signed_bits: 0,
     // struct user_regs_struct, arch/x86/include/asm/user_64.h.
-    core_registers: Layout {
-        size: 216,
-        fields: &[
-            (R15, 0, 8),
-            (R14, 8, 8),
-            (R13, 16, 8),
-            (R12, 24, 8),
-            (RBP, 32, 8),
-            (RBX, 40, 8),
-            (R11, 48, 8),
-            (R10, 56, 8),
-            (R9, 64, 8),
-            (R8, 72, 8),
-            (RAX, 80, 8),
-            (RCX, 88, 8),
-            (RDX, 96, 8),
-            (RSI, 104, 8),
-            (RDI, 112, 8),
-            (Register::SYSCALL, 120, 8),
-            (Register::PC, 128, 8),
-            (Register::CS, 136, 8),
-            (Register::FLAGS, 144, 8),
-            (RSP, 152, 8),
-            (Register::SS, 160, 8),
-            (Register::THREAD, 168, 8),
-            (Register::GS_BASE, 176, 8),
-        ],
-    },
+    core_registers: Layout { size: 216, fields: entry_words!((Register::THREAD, 168, 8), (Register::GS_BASE, 176, 8)) },
     // struct pt_regs: the same words, without the segment bases.
-    entry_registers: Layout {
-        size: 168,
-        fields: &[
-            (R15, 0, 8),
-            (R14, 8, 8),
-            (R13, 16, 8),
-            (R12, 24, 8),
-            (RBP, 32, 8),
-            (RBX, 40, 8),
-            (R11, 48, 8),
-            (R10, 56, 8),
-            (R9, 64, 8),
-            (R8, 72, 8),
-            (RAX, 80, 8),
-            (RCX, 88, 8),
-            (RDX, 96, 8),
-            (RSI, 104, 8),
-            (RDI, 112, 8),
-            (Register::SYSCALL, 120, 8),
-            (Register::PC, 128, 8),
-            (Register::CS, 136, 8),
-            (Register::FLAGS, 144, 8),
-            (RSP, 152, 8),
-            (Register::SS, 160, 8),
-        ],
-    },
+    entry_registers: Layout { size: 168, fields: entry_words!() },
     // struct rt_sigframe: pretcode, ucontext (304 bytes), siginfo. The return has popped pretcode.
     signal_frame: SignalFrameLayout {
         trampolines: &[
