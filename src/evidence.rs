@@ -93,8 +93,8 @@ impl<'s> FileEvidence<'s> {
             evidence: &NoEvidence,
             stop: Stop::default(),
         };
-        match DwarfRows.row(&target, CodeAddress::Exact(address)) {
-            Ok(Lookup::Row(row)) => Some(look(&row)),
+        match DwarfRows.row(&target, CodeAddress::Exact(address), look) {
+            Ok(Lookup::Row(seen)) => Some(seen),
             Ok(Lookup::Missing(_)) | Err(_) => None,
         }
     }

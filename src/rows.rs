@@ -21,10 +21,21 @@ pub struct CachedRows<R> {
 
 /// What was found out about a pc.
 enum Known {
-    /// Its row, without the bytes that expressions point into: those belong to the module.
+    /// Its row.
     Row(Box<Row<'static>>),
+    /// Its row, without the bytes that expressions in it point into: those belong to the module.
+    Expressions(Box<Row<'static>>),
     Missing(Why),
     Broken(Error),
+}
+
+impl Known {
+    fn of(row: &Row<'_>) -> Self {
+        let has_expressions = matches!(row.cfa, CfaRule::Expression(_))
+            || row.rules.iter().any(|(_, rule)| matches!(rule, Rule::Expression(_) | Rule::ValExpression(_)));
+        let kept = Box::new(Row { expressions: &[], ..*row });
+        if has_expressions { Self::Expressions(kept) } else { Self::Row(kept) }
+    }
 }
 
 impl<R> CachedRows<R> {
@@ -35,17 +46,23 @@ impl<R> CachedRows<R> {
 }
 
 impl<R: Rows> Rows for CachedRows<R> {
-    fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
+    fn row<T>(
+        &self,
+        target: &Target<'_>,
+        pc: CodeAddress,
+        look: impl FnOnce(&Row<'_>) -> T,
+    ) -> Result<Lookup<T>, Error> {
         let mut known = self.known.borrow_mut();
-        let known = known.get_or_find(pc, || match self.source.row(target, pc) {
-            Ok(Lookup::Row(row)) => Known::Row(Box::new(Row { expressions: &[], ..row })),
+        let known = known.get_or_find(pc, || match self.source.row(target, pc, Known::of) {
+            Ok(Lookup::Row(row)) => row,
             Ok(Lookup::Missing(why)) => Known::Missing(why),
             Err(error) => Known::Broken(error),
         });
         match known {
-            Known::Row(row) => {
-                let expressions = if has_expressions(row) { section(target, pc, row.origin) } else { &[] };
-                Ok(Lookup::Row(Row { expressions, ..**row }))
+            Known::Row(row) => Ok(Lookup::Row(look(row))),
+            Known::Expressions(row) => {
+                let expressions = section(target, pc, row.origin);
+                Ok(Lookup::Row(look(&Row { expressions, ..**row })))
             }
             Known::Missing(why) => Ok(Lookup::Missing(*why)),
             Known::Broken(error) => Err(*error),
@@ -63,9 +80,14 @@ pub struct AnalysedRows {
 }
 
 impl Rows for AnalysedRows {
-    fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
+    fn row<T>(
+        &self,
+        target: &Target<'_>,
+        pc: CodeAddress,
+        look: impl FnOnce(&Row<'_>) -> T,
+    ) -> Result<Lookup<T>, Error> {
         Ok(match self.analysed(target, pc) {
-            Ok(row) => Lookup::Row(row),
+            Ok(row) => Lookup::Row(look(&row)),
             Err(why) => Lookup::Missing(why),
         })
     }
@@ -102,17 +124,13 @@ impl AnalysedRows {
             let entries = Entries::of_module(target.memory, module.start, module.bias).with_symbols(files, module.bias);
             let inside = module.start..module.end;
             let uncovered = |at: u64| {
-                inside.contains(&at) && matches!(DwarfRows.row(target, CodeAddress::Exact(at)), Ok(Lookup::Missing(_)))
+                let row = || DwarfRows.row(target, CodeAddress::Exact(at), |_| ());
+                inside.contains(&at) && matches!(row(), Ok(Lookup::Missing(_)))
             };
             Reached::new(&text, &entries, &uncovered)
         });
         row(&text, pc, reached)
     }
-}
-
-fn has_expressions(row: &Row<'_>) -> bool {
-    matches!(row.cfa, CfaRule::Expression(_))
-        || row.rules.iter().any(|(_, rule)| matches!(rule, Rule::Expression(_) | Rule::ValExpression(_)))
 }
 
 /// The bytes that the expressions of a row for `pc` point into.
@@ -138,7 +156,12 @@ mod tests {
     struct Nowhere(Cell<usize>);
 
     impl Rows for Nowhere {
-        fn row<'r>(&'r self, _target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
+        fn row<T>(
+            &self,
+            _target: &Target<'_>,
+            pc: CodeAddress,
+            _look: impl FnOnce(&Row<'_>) -> T,
+        ) -> Result<Lookup<T>, Error> {
             self.0.set(self.0.get() + 1);
             Err(Error::UnknownCode { pc: pc.value() })
         }
@@ -158,7 +181,7 @@ mod tests {
         };
         let rows = CachedRows::<Nowhere>::default();
         for pc in 0..20 * MOST as u64 {
-            let answer = rows.row(&target, CodeAddress::Return(pc));
+            let answer = rows.row(&target, CodeAddress::Return(pc), |_| ());
             assert!(matches!(answer, Err(Error::UnknownCode { pc: refused }) if refused == pc));
             assert!(rows.known.borrow().len() <= MOST);
         }

@@ -6,7 +6,7 @@ use code::Library;
 use std::collections::BTreeSet;
 use std::time::Instant;
 use surestack::analysis::{Text, agrees, each_state};
-use surestack_cfi::{CfaRule, DwarfRows, Entry, Lookup, Rows};
+use surestack_cfi::{CfaRule, DwarfRows, Entry, Lookup, Row, Rows};
 use surestack_walk::{CodeAddress, NoEvidence, Proof, Registry, Stack, Stop, Target, X86_64};
 
 /// Functions of one library in which the two may disagree. glibc 2.36 has two: multi-precision routines in assembly that
@@ -43,21 +43,22 @@ fn compare(library: &Library, step: usize) -> Counts {
     for (start, end) in library.functions().step_by(step) {
         // A part of a function that was split off begins in the middle of a frame.
         let at_entry = CfaRule::Register(X86_64.sp, 8);
-        match DwarfRows.row(&target, CodeAddress::Exact(start)) {
-            Ok(Lookup::Row(row)) if row.cfa == at_entry && row.entry == Entry::Called => {}
-            _ => continue,
+        let begins = |row: &Row<'_>| row.cfa == at_entry && row.entry == Entry::Called;
+        if !matches!(DwarfRows.row(&target, CodeAddress::Exact(start), begins), Ok(Lookup::Row(true))) {
+            continue;
         }
         counts.functions += 1;
         each_state(&text, start, &|at| (start..end).contains(&at), |at, state| {
-            let Ok(Lookup::Row(row)) = DwarfRows.row(&target, CodeAddress::Exact(at)) else { return };
-            match agrees(&row, state) {
-                Proof::Proven => counts.agreed += 1,
-                Proof::Refuted => {
+            let proof = |row: &Row<'_>| (agrees(row, state), matches!(row.cfa, CfaRule::Expression(_)));
+            let Ok(Lookup::Row(found)) = DwarfRows.row(&target, CodeAddress::Exact(at), proof) else { return };
+            match found {
+                (Proof::Proven, _) => counts.agreed += 1,
+                (Proof::Refuted, _) => {
                     counts.contradicted += 1;
                     counts.wrong.insert(start);
                 }
-                Proof::Unknown if matches!(row.cfa, CfaRule::Expression(_)) => counts.expressions += 1,
-                Proof::Unknown => counts.undecided += 1,
+                (Proof::Unknown, true) => counts.expressions += 1,
+                (Proof::Unknown, false) => counts.undecided += 1,
             }
         });
     }

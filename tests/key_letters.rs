@@ -48,9 +48,8 @@ fn functions_signed_with_the_b_key_have_rows() {
         evidence: &NoEvidence,
         stop: Stop::default(),
     };
-    let covered = (start..end).step_by(4).filter(
-        |&pc| matches!(DwarfRows.row(&target, CodeAddress::Exact(pc)), Ok(Lookup::Row(row)) if row.function.0 <= pc),
-    );
+    let begins = |pc| DwarfRows.row(&target, CodeAddress::Exact(pc), |row| row.function.0);
+    let covered = (start..end).step_by(4).filter(|&pc| matches!(begins(pc), Ok(Lookup::Row(start)) if start <= pc));
     assert!(covered.count() >= 6, "the instructions of f");
     std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -164,9 +164,11 @@ impl Memory for CoreMemory {
                 Some(image) => {
                     let offset = usize::try_from(offset).map_err(|_| unreadable)?;
                     let source = image.bytes().get(offset..).unwrap_or_default();
+                    let held = source.len().min(now.len());
+                    let (from_file, behind) = now.split_at_mut_checked(held).ok_or(unreadable)?;
+                    from_file.copy_from_slice(source.get(..held).ok_or(unreadable)?);
                     // The last page of a mapped file is filled up with zeros.
-                    now.fill(0);
-                    now.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
+                    behind.fill(0);
                 }
             }
             at = at.checked_add(u64::try_from(room).map_err(|_| unreadable)?).ok_or(unreadable)?;

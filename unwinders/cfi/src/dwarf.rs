@@ -2,7 +2,9 @@
 
 use crate::{CfaRule, Entry, Expression, Header, Lookup, Origin, Row, Rows, Rule, Rules};
 use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindContextStorage, UnwindOffset, UnwindSection};
-use surestack_walk::{Arch, CfiFault, CodeAddress, Error, Module, Register, Root, RowSource, Section, Target, Why};
+use surestack_walk::{
+    Arch, CfiFault, Code, CodeAddress, Error, Module, Register, Root, RowSource, Section, Target, Why,
+};
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 type Fde<'a> = gimli::FrameDescriptionEntry<Reader<'a>>;
@@ -25,7 +27,12 @@ type UnwindContext = gimli::UnwindContext<usize, Storage>;
 pub struct DwarfRows;
 
 impl Rows for DwarfRows {
-    fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error> {
+    fn row<T>(
+        &self,
+        target: &Target<'_>,
+        pc: CodeAddress,
+        look: impl FnOnce(&Row<'_>) -> T,
+    ) -> Result<Lookup<T>, Error> {
         let Some(module) = target.modules.find(pc.lookup()) else {
             return Ok(Lookup::Missing(Why::NoModule));
         };
@@ -33,9 +40,9 @@ impl Rows for DwarfRows {
         match search.any_row()? {
             // Its own entry does not say so in glibc, and what it gives for a caller is rubbish.
             Some(row) if starts_context(target, row.function.0) => {
-                Ok(Lookup::Row(Row { entry: Entry::Outermost(Root::ContextEntry), ..row }))
+                Ok(Lookup::Row(look(&Row { entry: Entry::Outermost(Root::ContextEntry), ..row })))
             }
-            Some(row) => Ok(Lookup::Row(row)),
+            Some(row) => Ok(Lookup::Row(look(&row))),
             None if module.unwind.eh_frame.is_none() && module.unwind.debug_frame.is_none() => {
                 Ok(Lookup::Missing(Why::NoTable))
             }
@@ -46,10 +53,7 @@ impl Rows for DwarfRows {
 
 /// Whether the code at `function` is what the first function of a `makecontext` stack returns to.
 fn starts_context(target: &Target<'_>, function: u64) -> bool {
-    target.arch.context_entries.iter().any(|form| {
-        let mut code = [0; 16];
-        code.get_mut(..form.len()).is_some_and(|code| target.memory.read(function, code).is_ok() && code == *form)
-    })
+    Code::at(target.memory, function).starts_with_any(target.arch.context_entries.iter().copied())
 }
 
 fn vendor(arch: &Arch) -> gimli::Vendor {

@@ -32,19 +32,23 @@ use surestack_walk::{CodeAddress, Error, Regs, Step, Target, Unwinder, Why};
 
 /// A source of rows.
 pub trait Rows {
-    /// The row in force at `pc`, or why there is none.
+    /// Lends the row in force at `pc` to `look`, or says why there is none.
     ///
     /// # Errors
     /// [`Error::BadCfi`] when there is unwind information for `pc` and it is broken.
-    fn row<'r>(&'r self, target: &'r Target<'_>, pc: CodeAddress) -> Result<Lookup<'r>, Error>;
+    fn row<T>(
+        &self,
+        target: &Target<'_>,
+        pc: CodeAddress,
+        look: impl FnOnce(&Row<'_>) -> T,
+    ) -> Result<Lookup<T>, Error>;
 }
 
 /// What a source of rows answers.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack for one step, and nothing here may allocate")]
-pub enum Lookup<'r> {
-    /// The row in force.
-    Row(Row<'r>),
+pub enum Lookup<T> {
+    /// What was made of the row in force.
+    Row(T),
     /// There is none, and why.
     Missing(Why),
 }
@@ -58,8 +62,8 @@ impl<R: Rows> Unwinder for Cfi<R> {
         let Some(pc) = callee.pc() else {
             return Ok(Step::NotMine(Why::NoPc));
         };
-        match self.0.row(target, pc)? {
-            Lookup::Row(row) => apply(&row, target, callee, caller),
+        match self.0.row(target, pc, |row| apply(row, target, callee, caller))? {
+            Lookup::Row(step) => step,
             Lookup::Missing(why) => Ok(Step::NotMine(why)),
         }
     }

@@ -17,12 +17,9 @@
 #![forbid(unsafe_code)]
 
 use surestack_walk::{
-    Arch, CodeAddress, Error, FoundBy, Link, Memory, Register, Regs, Root, SignalSign, Stack, StackKind, Step, Target,
-    Unwinder, Why,
+    Arch, Code, CodeAddress, Error, FoundBy, Link, Memory, Register, Regs, Root, SignalSign, Stack, StackKind, Step,
+    Target, Unwinder, Why,
 };
-
-/// Longest trampoline or entry code compared, in bytes.
-const LONGEST: usize = 16;
 
 /// Steps from a sigreturn trampoline to what the signal interrupted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +31,7 @@ impl Unwinder for SignalFrame {
             return Ok(Step::NotMine(Why::NoPc));
         };
         let here = Code::at(target.memory, pc.value());
-        if !pc.is_exact() && target.arch.context_entries.iter().any(|form| here.starts_with(form)) {
+        if !pc.is_exact() && here.starts_with_any(target.arch.context_entries.iter().copied()) {
             return Ok(Step::End(Root::ContextEntry));
         }
         if !in_trampoline(target.arch, target.memory, pc, &here) {
@@ -66,27 +63,6 @@ fn in_trampoline(arch: &Arch, memory: &dyn Memory, pc: CodeAddress, here: &Code)
         here.starts_with(trampoline.bytes)
             || pc.is_exact() && !rest.is_empty() && here.starts_with(rest) && started().starts_with(before)
     })
-}
-
-/// The first bytes of code at an address, as many as can be read.
-struct Code {
-    bytes: [u8; LONGEST],
-    length: usize,
-}
-
-impl Code {
-    fn at(memory: &dyn Memory, address: u64) -> Self {
-        let mut bytes = [0; LONGEST];
-        // All at once where it can be; a mapping may end behind the trampoline.
-        let length = [LONGEST, 10, 9, 8, 7, 5, 4, 2]
-            .into_iter()
-            .find(|&length| bytes.get_mut(..length).is_some_and(|bytes| memory.read(address, bytes).is_ok()));
-        Self { bytes, length: length.unwrap_or(0) }
-    }
-
-    fn starts_with(&self, form: &[u8]) -> bool {
-        self.bytes.get(..self.length).is_some_and(|code| code.starts_with(form))
-    }
 }
 
 /// Whether the kernel can have saved these for user space: x86 selectors of ring 3, or an architecture without them.

@@ -19,6 +19,7 @@
 
 mod address;
 mod arch;
+mod code;
 mod error;
 mod evidence;
 mod frame;
@@ -31,6 +32,7 @@ mod walk;
 
 pub use address::CodeAddress;
 pub use arch::{AARCH64, Arch, Prologue, SignalFrameLayout, Trampoline, X86_64};
+pub use code::Code;
 pub use error::{CfiFault, Error, Why};
 pub use evidence::{Evidence, NoEvidence, Proof, Witness};
 pub use frame::{FoundBy, Frame, Grade, Link, Root, RowSource, SignalSign, Step};
@@ -89,10 +91,7 @@ impl Target<'_> {
     /// the foot of a `makecontext` stack.
     pub fn is_entered_without_call(&self, address: u64) -> bool {
         let trampolines = self.arch.signal_frame.trampolines.iter().map(|trampoline| trampoline.bytes);
-        trampolines.chain(self.arch.context_entries.iter().copied()).any(|form| {
-            let mut code = [0; 16];
-            code.get_mut(..form.len()).is_some_and(|code| self.memory.read(address, code).is_ok() && code == form)
-        })
+        Code::at(self.memory, address).starts_with_any(trampolines.chain(self.arch.context_entries.iter().copied()))
     }
 }
 

@@ -140,11 +140,15 @@ impl Regs {
 
     /// Takes `register` over from another frame, known or not, with its place.
     pub fn inherit(&mut self, register: Register, from: &Self) {
-        match (from.get(register), from.place(register)) {
-            (Some(value), Some(place)) => self.set_saved(register, value, place),
-            (Some(value), None) => self.set(register, value),
-            (None, _) => self.forget_one(register),
+        // Without asking which of it means anything: this is done six times for each frame.
+        let slot = register.slot();
+        for (to, from) in [(&mut self.values, &from.values), (&mut self.places, &from.places)] {
+            if let (Some(to), Some(from)) = (to.get_mut(slot), from.get(slot)) {
+                *to = *from;
+            }
         }
+        self.known = self.known & !register.bit() | from.known & register.bit();
+        self.saved = self.saved & !register.bit() | from.saved & register.bit();
     }
 
     /// The program counter and what it points at.
