@@ -5,6 +5,7 @@ use super::pages::Pages;
 use crate::image::Image;
 use crate::image::elf::Segment;
 use crate::snapshot::{AddressSpace, Gap, Mapped};
+use std::cell::Cell;
 use std::sync::Arc;
 use surestack_walk::{Error, Memory};
 
@@ -13,6 +14,8 @@ pub(super) struct CoreMemory {
     core: Pages,
     pieces: Vec<Piece>,
     absent: Vec<(u64, u64)>,
+    /// Which pieces were read last, newest first: a walk goes to and fro between a stack and the code of its frames.
+    recent: Cell<[usize; 2]>,
 }
 
 /// Some addresses and where their bytes are.
@@ -46,7 +49,7 @@ impl CoreMemory {
             }
             last = last.max(end);
         }
-        Self { core, pieces, absent }
+        Self { core, pieces, absent, recent: Cell::default() }
     }
 
     /// How many bytes the core file has.
@@ -129,8 +132,18 @@ impl CoreMemory {
     }
 
     fn piece(&self, address: u64) -> Option<&Piece> {
-        let after = self.pieces.partition_point(|piece| piece.start <= address);
-        self.pieces.get(after.checked_sub(1)?).filter(|piece| address < piece.end)
+        let holding = |at: usize| self.pieces.get(at).filter(|piece| piece.start <= address && address < piece.end);
+        let [first, second] = self.recent.get();
+        if let Some(piece) = holding(first) {
+            return Some(piece);
+        }
+        let at = match holding(second) {
+            Some(_) => second,
+            None => self.pieces.partition_point(|piece| piece.start <= address).checked_sub(1)?,
+        };
+        let piece = holding(at)?;
+        self.recent.set([at, first]);
+        Some(piece)
     }
 }
 
