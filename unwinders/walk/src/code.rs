@@ -22,16 +22,15 @@ impl Code {
         Self { bytes, length }
     }
 
-    /// Whether it begins with `form`.
+    /// Whether it begins with `form`, one byte at least.
     pub fn starts_with(&self, form: &[u8]) -> bool {
-        self.bytes.get(..self.length).is_some_and(|code| code.starts_with(form))
+        // Nearly all code is told apart from nearly all forms by the first byte.
+        self.bytes.first() == form.first() && self.bytes.get(..self.length).is_some_and(|code| code.starts_with(form))
     }
 
     /// Whether it begins with any of these.
     pub fn starts_with_any<'f>(&self, forms: impl IntoIterator<Item = &'f [u8]>) -> bool {
-        // Nearly all code is told apart from nearly all forms by the first byte.
-        let first = self.bytes.first();
-        forms.into_iter().any(|form| form.first() == first && self.starts_with(form))
+        forms.into_iter().any(|form| self.starts_with(form))
     }
 }
 
