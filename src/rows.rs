@@ -168,6 +168,11 @@ mod tests {
     }
 
     #[test]
+    fn all_rows_that_are_remembered_fit_seven_megabytes() {
+        assert!(size_of::<Row<'_>>() * MOST <= 7 << 20, "a row has {} bytes", size_of::<Row<'_>>());
+    }
+
+    #[test]
     fn a_forged_stack_of_ever_new_addresses_does_not_fill_the_memory() {
         let no_stacks: [Stack; 0] = [];
         let target = Target {
