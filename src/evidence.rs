@@ -13,8 +13,8 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use surestack_cfi::{DwarfRows, Lookup, Row, Rows};
 use surestack_walk::{
-    Arch, CodeAddress, Evidence, Memory, Modules, NoEvidence, Proof, Registry, Regs, Root, Stack, Stacks, Stop, Target,
-    Witness, X86_64,
+    Arch, CodeAddress, Evidence, Memory, Modules, NoEvidence, Proof, Registry, Regs, Root, RowEvidence, Stack, Stacks,
+    Stop, Target, Witness, X86_64,
 };
 
 const AT_BASE: u64 = 7;
@@ -118,6 +118,14 @@ impl Evidence for FileEvidence<'_> {
 
     fn frame(&self, pc: CodeAddress) -> Proof {
         if self.arch.machine == X86_64.machine { self.keeps_frame(pc) } else { Proof::Unknown }
+    }
+
+    fn row(&self, _pc: CodeAddress) -> RowEvidence {
+        RowEvidence::UNKNOWN
+    }
+
+    fn text(&self, _pc: CodeAddress) -> Proof {
+        Proof::Unknown
     }
 
     fn root(&self, root: Root, regs: &Regs) -> Proof {

@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub process: Process,
     /// Its threads, the one that took the fatal signal first.
     pub threads: Vec<Thread>,
+    /// Tasks that run in this memory and whose registers could not be had.
+    pub absent: Vec<Absent>,
     /// What is mapped where.
     pub space: AddressSpace,
     /// Its memory.
@@ -72,6 +74,29 @@ pub struct Thread {
     pub stop: Stop,
     /// The whole of the signal it took, where it is known.
     pub signal: Option<SignalInfo>,
+}
+
+/// A task whose stack is not in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Kernel thread id.
+    pub id: u32,
+    /// Its name, where it is known.
+    pub name: Option<String>,
+    /// Why it is not there.
+    pub why: Absence,
+}
+
+/// Why a task is not in a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Absence {
+    /// It did not stop in time.
+    Running,
+    /// It has exited: it has no stack any more.
+    Exited,
+    /// It is no thread of the process and shares its memory: a vfork child, a task made by clone with `CLONE_VM`.
+    SharesMemory,
 }
 
 /// A `siginfo_t`, as far as it is of use.

@@ -63,7 +63,7 @@ pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
     memory.report_gaps(&space, notes.process.aux(notes::AT_SYSINFO_EHDR), &mut gaps);
 
     let (process, threads, signed_bits) = (notes.process, notes.threads, notes.signed_bits);
-    Ok(Snapshot { arch, process, threads, space, memory: Box::new(memory), gaps, signed_bits })
+    Ok(Snapshot { arch, process, threads, absent: vec![], space, memory: Box::new(memory), gaps, signed_bits })
 }
 
 /// What of the file is missing, by its own headers.

@@ -51,6 +51,7 @@ impl StoppedProcess {
             arch: arch(pid)?,
             process: super::Process { pid: Some(pid), ..super::Process::default() },
             threads: vec![],
+            absent: vec![],
             space: AddressSpace { complete: true, ..AddressSpace::default() },
             memory: Box::new(memory),
             gaps: vec![],

@@ -58,6 +58,7 @@ impl Case {
             arch: &X86_64,
             process: Process { pid: Some(77), ..Process::default() },
             threads: Vec::new(),
+            absent: Vec::new(),
             space: AddressSpace { mappings, complete: true, ..AddressSpace::default() },
             memory: Box::new(Bytes { address: CODE, bytes }),
             gaps: Vec::new(),

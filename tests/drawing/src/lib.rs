@@ -25,8 +25,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use surestack_walk::{
     Arch, CodeAddress, Error, Evidence, Layout, Mapping, Marker, Memory, Module, Modules, Proof, Register, Registry,
-    Regs, Root, Section, Stack as StackRange, StackKind, Stacks, Stop, Target, UnwindSections, Unwinder, Walk, Witness,
-    X86_64,
+    Regs, Root, RowEvidence, Section, Stack as StackRange, StackKind, Stacks, Stop, Target, UnwindSections, Unwinder,
+    Walk, Witness, X86_64,
 };
 
 /// The code of every drawing.
@@ -51,6 +51,10 @@ pub struct Stack {
     pub root: Proof,
     /// What the evidence says of the frame of every interrupted function.
     pub frame: Proof,
+    /// What the evidence says of every row.
+    pub row: RowEvidence,
+    /// What the evidence says of all code.
+    pub text: Proof,
     budget: usize,
 }
 
@@ -121,6 +125,8 @@ impl Stack {
             witness: Witness::Unknown,
             root: Proof::Unknown,
             frame: Proof::Unknown,
+            row: RowEvidence::UNKNOWN,
+            text: Proof::Unknown,
             budget: 100,
         }
     }
@@ -376,6 +382,14 @@ impl Evidence for Stack {
 
     fn frame(&self, _pc: CodeAddress) -> Proof {
         self.frame
+    }
+
+    fn row(&self, _pc: CodeAddress) -> RowEvidence {
+        self.row
+    }
+
+    fn text(&self, _pc: CodeAddress) -> Proof {
+        self.text
     }
 
     fn root(&self, _root: Root, _regs: &Regs) -> Proof {

@@ -1,6 +1,6 @@
 //! What only somebody with files and an instruction decoder can know.
 
-use crate::{CodeAddress, Regs, Root};
+use crate::{CodeAddress, RegisterSet, Regs, Root};
 
 /// Answers to questions that unwinding itself cannot settle. At signal time most of them are "unknown".
 pub trait Evidence {
@@ -9,6 +9,13 @@ pub trait Evidence {
 
     /// Whether the code up to the interrupted `pc` leaves its frame where its unwind information says.
     fn frame(&self, pc: CodeAddress) -> Proof;
+
+    /// What the instructions say about the unwind row that covers `pc`.
+    fn row(&self, pc: CodeAddress) -> RowEvidence;
+
+    /// Whether the function at `pc` has the bytes of the file it was mapped from. `Refuted` where they differ in a way that
+    /// no recognised probe explains.
+    fn text(&self, pc: CodeAddress) -> Proof;
 
     /// Whether `regs` is the outermost frame of its stack, in the place where such a frame must be.
     fn root(&self, root: Root, regs: &Regs) -> Proof;
@@ -27,6 +34,46 @@ pub enum Witness {
     /// What stands before the return address is not a call.
     NotACall,
     /// The target is not known.
+    Unknown,
+}
+
+/// What the instructions say about a row, for its frame and for each register.
+///
+/// A register that is in neither set is recovered on the row's word alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowEvidence {
+    /// The canonical frame address and the return address.
+    pub frame: RowProof,
+    /// Registers of the callee from which the row computes these two.
+    pub reads: RegisterSet,
+    /// Registers proven to lie where the row says they were saved, or to be what it computes.
+    pub saved: RegisterSet,
+    /// Registers proven to hold what they held when the function was entered, as the row says.
+    pub kept: RegisterSet,
+}
+
+impl RowEvidence {
+    /// Nobody here can tell.
+    pub const UNKNOWN: Self = Self {
+        frame: RowProof::Unknown,
+        reads: RegisterSet::EMPTY,
+        saved: RegisterSet::EMPTY,
+        kept: RegisterSet::EMPTY,
+    };
+}
+
+/// How a row stands to the instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RowProof {
+    /// Followed from an entry of the function, where the ABI says what registers hold, the instructions agree.
+    Proven,
+    /// They agree with each other, from a place where a row's own claim was believed.
+    Assumed,
+    /// They disagree, and it was shown from an entry of the function.
+    Contradicted,
+    /// The instructions do not say.
+    Undecided,
+    /// Nobody here has looked.
     Unknown,
 }
 
@@ -51,6 +98,14 @@ impl Evidence for NoEvidence {
     }
 
     fn frame(&self, _pc: CodeAddress) -> Proof {
+        Proof::Unknown
+    }
+
+    fn row(&self, _pc: CodeAddress) -> RowEvidence {
+        RowEvidence::UNKNOWN
+    }
+
+    fn text(&self, _pc: CodeAddress) -> Proof {
         Proof::Unknown
     }
 

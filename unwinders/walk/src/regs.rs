@@ -60,6 +60,49 @@ impl fmt::Debug for Register {
     }
 }
 
+/// A set of registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RegisterSet(u64);
+
+impl RegisterSet {
+    /// No register.
+    pub const EMPTY: Self = Self(0);
+
+    /// The set with `register` added.
+    #[must_use]
+    pub const fn with(self, register: Register) -> Self {
+        Self(self.0 | register.bit())
+    }
+
+    /// What is in either set.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in both sets.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What is in this set and not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether `register` is in it.
+    pub const fn contains(self, register: Register) -> bool {
+        self.0 & register.bit() != 0
+    }
+
+    /// The lowest register in it; `None` when it is empty.
+    pub fn first(self) -> Option<Register> {
+        u8::try_from(self.0.trailing_zeros()).ok().filter(|slot| *slot < 64).map(Register)
+    }
+}
+
 /// The registers of one frame. A register is known or it is not; there is no zero for "don't know".
 #[derive(Clone, Copy)]
 pub struct Regs {
