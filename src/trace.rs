@@ -56,7 +56,7 @@ pub struct Judged {
     pub end: End,
     /// Whether the trace can be trusted.
     pub verdict: Verdict,
-    /// What speaks against it.
+    /// What speaks against it, the first [`MOST_DOUBTS`].
     pub doubts: Vec<Doubted>,
     /// How many frames lie before the first doubt.
     pub believed: usize,
@@ -66,6 +66,8 @@ pub struct Judged {
     pub refusals: Vec<(&'static str, Why)>,
 }
 
+/// Most doubts that are kept of one trace. A forged stack has one for each of its words.
+pub const MOST_DOUBTS: usize = 1 << 16;
 /// More frames than any stack holds: 8 GiB of 16-byte frames.
 pub const DEFAULT_BUDGET: usize = 1 << 29;
 
@@ -127,16 +129,23 @@ impl<'s> Tracer<'s> {
         let regs = self.stopped_at(regs, stop);
         let mut walk = Walk::new(&target, &unwinders, regs, self.budget);
         let mut judge = Judge::new();
-        let mut depth = 0;
+        let (mut depth, mut doubts) = (0, Vec::new());
+        let mut take = |judge: &mut Judge| {
+            let room = MOST_DOUBTS.saturating_sub(doubts.len());
+            doubts.extend(judge.doubts().take(room));
+            judge.forget();
+        };
         while let Some(frame) = walk.next() {
             judge.see(&target, &frame);
+            take(&mut judge);
             see(&frame);
             depth += 1;
         }
         let end = walk.end().unwrap_or(End::Stopped(Error::Budget { frames: self.budget }));
-        let verdict = judge.verdict(&target, Some(end), walk.regs());
+        let verdict = judge.verdict(&target, Some(end));
+        take(&mut judge);
         let refusals = walk.refusals().filter_map(|(asked, why)| Some((named.get(asked)?.0, why))).collect();
-        Judged { end, verdict, doubts: judge.doubts().collect(), believed: judge.believed(), depth, refusals }
+        Judged { end, verdict, doubts, believed: judge.believed(), depth, refusals }
     }
 
     fn unwinders<'u>(&'u self, checked: &'u Corrected<'_>) -> Vec<(&'static str, &'u dyn Unwinder)> {

@@ -121,7 +121,9 @@ fn verdict(thread: &ThreadReport) -> serde_json::Value {
     let doubts: Vec<_> = thread
         .doubts
         .iter()
-        .map(|doubted| json!({"frame": doubted.frame, "doubt": doubted.doubt.to_string()}))
+        .map(
+            |doubted| json!({"frame": doubted.frame, "name": doubted.doubt.name(), "doubt": doubted.doubt.to_string()}),
+        )
         .collect();
     let (word, missing) = match thread.verdict {
         Verdict::Reliable => ("reliable", None),

@@ -17,7 +17,7 @@ fn judge(stack: &Stack) -> (Verdict, Vec<Doubted>, usize) {
         while let Some(frame) = walk.next() {
             judge.see(target, &frame);
         }
-        let verdict = judge.verdict(target, walk.end(), walk.regs());
+        let verdict = judge.verdict(target, walk.end());
         assert_eq!(judge.count(), judge.doubts().count());
         (verdict, judge.doubts().collect(), judge.believed())
     })
@@ -44,7 +44,7 @@ fn rows() -> Vec<u8> {
 
 /// Three frames by call frame information, all evidence in favour.
 fn sound() -> Stack {
-    Stack::at(0x7000).words(&[0, 0x40_2010, 0, 0x40_3010]).eh_frame(rows()).evidence(Witness::Confirmed, Proof::Proven)
+    Stack::at(0x7000).words(&[0, 0x40_2010, 0, 0x40_3010]).eh_frame(rows()).proven()
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn signalled(pc: u64, cs: u64) -> Stack {
         .words(&[0, 0x40_3010])
         .bytes(0x40_7000, &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05])
         .eh_frame(rows())
-        .evidence(Witness::Confirmed, Proof::Proven)
+        .proven()
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn on_stacks(from: u64) -> Stack {
 fn a_stack_pointer_on_no_stack_is_doubted_in_every_frame() {
     let (verdict, doubts, believed) = judge(&on_stacks(0x9000));
     assert_eq!((verdict, believed), (Verdict::Unreliable, 0));
-    assert_eq!(doubts[0], Doubted { frame: 0, doubt: Doubt::OffStack { sp: 0x9000 } });
+    assert_eq!(doubts[0], Doubted { frame: 0, doubt: Doubt::OffStack { address: 0x9000 } });
 }
 
 #[test]
@@ -182,14 +182,19 @@ fn a_change_of_stacks_without_a_signal_is_doubted() {
 #[test]
 fn a_return_to_a_stack_that_was_left_is_doubted() {
     let layout = &X86_64.signal_frame.registers;
-    // From the handler's stack to the other one and, by a second signal frame there, back.
+    // From the handler's stack to the other one and, by a second signal frame there, back. Both contexts name the stack
+    // they lie on as the alternate one.
     let context = |sp, pc| [(Register::PC, pc), (X86_64.sp, sp), (Register::CS, 0x33_u64)];
     let stack = signalled(0x40_7000, 0x33)
         .stack(0x2_0000..0x2_1000)
         .jump(0x7010)
         .block(layout, &context(0x2_0000, 0x40_7000))
+        .jump(0x7020)
+        .words(&[0x6000, 0, 0x2000])
         .jump(0x2_0000)
-        .block(layout, &context(0x7400, 0x40_2010));
+        .block(layout, &context(0x7400, 0x40_2010))
+        .jump(0x2_0010)
+        .words(&[0x2_0000, 0, 0x1000]);
     let (verdict, doubts, _) = judge(&stack);
     assert_eq!(verdict, Verdict::Unreliable);
     assert_eq!(doubts, [Doubted { frame: 3, doubt: Doubt::StackRevisited { sp: 0x7400 } }]);

@@ -39,7 +39,7 @@ pub enum Witness {
 
 /// What the instructions say about a row, for its frame and for each register.
 ///
-/// A register that is in neither set is recovered on the row's word alone.
+/// A register that is in none of the sets is recovered on the row's word alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowEvidence {
     /// The canonical frame address and the return address.
@@ -50,6 +50,8 @@ pub struct RowEvidence {
     pub saved: RegisterSet,
     /// Registers proven to hold what they held when the function was entered, as the row says.
     pub kept: RegisterSet,
+    /// Registers shown to come out wrong.
+    pub wrong: RegisterSet,
 }
 
 impl RowEvidence {
@@ -59,6 +61,7 @@ impl RowEvidence {
         reads: RegisterSet::EMPTY,
         saved: RegisterSet::EMPTY,
         kept: RegisterSet::EMPTY,
+        wrong: RegisterSet::EMPTY,
     };
 }
 

@@ -7,6 +7,11 @@ pub trait Modules {
 
     /// What kind of memory lies at `address`.
     fn mapping(&self, address: u64) -> Mapping;
+
+    /// Counts the changes of what is mapped; `None` while it is being changed. A target that holds still has one for ever.
+    fn generation(&self) -> Option<u64> {
+        Some(0)
+    }
 }
 
 /// What kind of memory lies at an address.
