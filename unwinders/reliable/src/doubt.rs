@@ -12,7 +12,7 @@ pub struct Doubted {
     pub doubt: Doubt,
 }
 
-/// A rule that a trace breaks. The rules are numbered as in the table of DESIGN.md.
+/// A rule that a trace breaks: the table in DESIGN.md has them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Doubt {

@@ -199,3 +199,31 @@ fn a_return_to_a_stack_that_was_left_is_doubted() {
     assert_eq!(verdict, Verdict::Unreliable);
     assert_eq!(doubts, [Doubted { frame: 3, doubt: Doubt::StackRevisited { sp: 0x7400 } }]);
 }
+
+const HIGH: u64 = 0x7f00_0000_0000;
+
+/// The leaf's stack pointer at `sp`, its frame at the bottom of a stack that begins at [`HIGH`].
+fn overflowed(sp: u64) -> Stack {
+    let rules: [&[u8]; 2] = [&def_cfa(7, 16), &offset(16, 1)];
+    let rows = eh_frame(&[
+        Fde::new(&[&def_cfa(6, 16), &offset(16, 1)]),
+        Fde::new(&rules).of(0x40_2000..0x40_2100),
+        Fde::new(&[&def_cfa(7, 16), &undefined(16)]).of(0x40_3000..0x40_3100),
+    ]);
+    let stack = Stack::at(HIGH).words(&[0, 0x40_2010, 0, 0x40_3010]).stack(HIGH..HIGH + 0x1000);
+    stack.eh_frame(rows).proven().sp(sp)
+}
+
+#[test]
+fn a_stack_pointer_right_below_its_stack_has_overflowed_it_and_is_believed() {
+    assert_eq!(judge(&overflowed(HIGH - 0x10)), (Verdict::Reliable, vec![], 3));
+}
+
+#[test]
+fn a_stack_pointer_on_no_stack_and_not_right_below_its_callers_is_doubted() {
+    for sp in [HIGH - 0x20_0000, HIGH + 0x1010] {
+        let (verdict, doubts, believed) = judge(&overflowed(sp));
+        assert_eq!((verdict, believed), (Verdict::Unreliable, 0));
+        assert_eq!(doubts[0], Doubted { frame: 0, doubt: Doubt::OffStack { address: sp } });
+    }
+}

@@ -173,9 +173,9 @@ fn modules_that_change_during_the_walk_are_doubted_at_its_end() {
     after.generation = Some(1);
     let mut changing = stack.clone();
     changing.generation = None;
-    let doubts = |ends: &Stack| {
+    let doubts = |begins: &Stack, ends: &Stack| {
         let mut judge = Judge::new();
-        before.with(|target| {
+        begins.with(|target| {
             let unwinders: [&dyn Unwinder; 1] = [&Cfi(DwarfRows)];
             let mut walk = Walk::new(target, &unwinders, stack.regs(), 20);
             while let Some(frame) = walk.next() {
@@ -185,7 +185,7 @@ fn modules_that_change_during_the_walk_are_doubted_at_its_end() {
         });
         judge.doubts().collect::<Vec<_>>()
     };
-    assert_eq!(doubts(&before), []);
-    assert_eq!(doubts(&after), [Doubted { frame: 2, doubt: Doubt::ModulesChanged }]);
-    assert_eq!(doubts(&changing), [Doubted { frame: 2, doubt: Doubt::ModulesChanged }]);
+    assert_eq!(doubts(&before, &before), []);
+    assert_eq!(doubts(&before, &after), [Doubted { frame: 2, doubt: Doubt::ModulesChanged }]);
+    assert_eq!(doubts(&changing, &changing), [Doubted { frame: 2, doubt: Doubt::ModulesChanged }]);
 }
