@@ -2,6 +2,7 @@
 
 mod call_site;
 mod frame;
+mod nowhere;
 mod reach;
 mod root;
 
@@ -114,6 +115,10 @@ impl Evidence for FileEvidence<'_> {
     fn call(&self, return_address: u64, callee: CodeAddress) -> Witness {
         let mut known = self.answers.calls.borrow_mut();
         *known.get_or_find((return_address, callee), || self.witness(return_address, callee))
+    }
+
+    fn call_to_nowhere(&self, regs: &Regs) -> Witness {
+        self.arrived(regs).unwrap_or(Witness::Unknown)
     }
 
     fn frame(&self, pc: CodeAddress) -> Proof {

@@ -224,6 +224,7 @@ fn root_words(root: Root) -> String {
         Root::EntryPoint => "the program's entry point, which nobody calls".to_owned(),
         Root::ContextEntry => "the foot of a context made by makecontext".to_owned(),
         Root::Registered => "an outermost frame that was registered".to_owned(),
+        Root::Named => "the foot of a goroutine, by its name".to_owned(),
         Root::Marker(id) => format!("the outermost record of marker {id}"),
     }
 }

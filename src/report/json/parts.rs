@@ -254,6 +254,7 @@ pub(super) fn root(root: Root) -> String {
         Root::EntryPoint => "entry_point".to_owned(),
         Root::ContextEntry => "context_entry".to_owned(),
         Root::Registered => "registered".to_owned(),
+        Root::Named => "named".to_owned(),
         Root::Marker(id) => format!("marker:{id}"),
     }
 }

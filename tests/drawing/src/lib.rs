@@ -429,6 +429,10 @@ impl Evidence for Stack {
         self.witness
     }
 
+    fn call_to_nowhere(&self, _regs: &Regs) -> Witness {
+        self.witness
+    }
+
     fn frame(&self, _pc: CodeAddress) -> Proof {
         self.frame
     }

@@ -184,10 +184,6 @@ impl Judge {
         match frame.found_by {
             FoundBy::FramePointer if last.interrupted() => self.doubt(Doubt::FramePointerAcrossSignal),
             FoundBy::FramePointer | FoundBy::Foreign(_) => self.doubt(Doubt::Unvouched(frame.found_by)),
-            // A call into nowhere has just pushed its return address: nothing else can have run since.
-            FoundBy::CallAtSp if self.frames > 2 && !last.interrupted() => {
-                self.doubt(Doubt::Unvouched(frame.found_by));
-            }
             _ => {}
         }
         if let Some(fault) = frame.context {
@@ -198,13 +194,14 @@ impl Judge {
     /// Whether the call before a return address leads to the callee.
     fn judge_call(&mut self, target: &Target<'_>, frame: &Noted, last: &Last) -> Witness {
         let return_address = frame.pc.value();
-        let witness = target.evidence.call(return_address, last.frame.pc);
+        let witness = last.frame.arrival.unwrap_or_else(|| target.evidence.call(return_address, last.frame.pc));
         match witness {
             Witness::Confirmed => {}
             // Trampolines and the foot of a context are returned to without having called anybody.
             _ if target.is_entered_without_call(return_address) => {}
-            // Seen from the pc alone, a return that does not return to a caller looks like one that does.
-            Witness::Unknown if matches!(frame.found_by, FoundBy::Analysed(Grade::ToReturn)) => {
+            // Seen from the pc alone, a return that does not return to a caller looks like one that does, and whatever the
+            // stack pointer leads to looks like what a call has just left.
+            Witness::Unknown if matches!(frame.found_by, FoundBy::Analysed(Grade::ToReturn) | FoundBy::CallAtSp) => {
                 self.doubt(Doubt::Unvouched(frame.found_by));
             }
             Witness::Unknown => {}
@@ -236,6 +233,8 @@ impl Judge {
         let row = target.evidence.row(pc);
         match row.frame {
             RowProof::Contradicted if !corrected => self.doubt(Doubt::RowContradicted { pc: pc.value() }),
+            // The row is right and leads to no call: its return address was written over.
+            RowProof::Proven if corrected => self.doubt(Doubt::Unvouched(frame.found_by)),
             RowProof::Proven | RowProof::Contradicted => {}
             RowProof::Assumed | RowProof::Undecided if witness == Witness::Confirmed => {}
             RowProof::Assumed | RowProof::Undecided => self.doubt(Doubt::RowUndecided { pc: pc.value() }),

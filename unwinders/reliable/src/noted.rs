@@ -1,7 +1,7 @@
 //! A frame as the judge needs it.
 
 use crate::{ContextFault, signal};
-use surestack_walk::{Arch, CodeAddress, FoundBy, Frame, Link, Register, Regs, Stack, Target};
+use surestack_walk::{Arch, CodeAddress, FoundBy, Frame, Link, Mapping, Register, Regs, Stack, Target, Witness};
 
 /// A frame with everything that only the memory of its thread can tell about it, so that it can be kept and judged again
 /// by somebody who has the files.
@@ -25,6 +25,9 @@ pub struct Noted {
     pub return_slot: Option<u64>,
     /// What is wrong with the signal frame through which it was found; none when nothing is, or there is none.
     pub context: Option<ContextFault>,
+    /// Where it is interrupted and there is no code at its pc: whether the call before the return address at the top of
+    /// the stack led there.
+    pub arrival: Option<Witness>,
 }
 
 impl Noted {
@@ -32,10 +35,12 @@ impl Noted {
     pub fn of(target: &Target<'_>, frame: &Frame<'_>) -> Self {
         let sp = frame.regs.get(target.arch.sp);
         let stack = sp.and_then(|sp| target.stacks.find(sp));
-        let context = match (frame.link, frame.callee_cfa) {
-            (Link::Signal, Some(ucontext)) => signal::fault(target, ucontext, stack),
+        let context = match (frame.link, frame.return_slot) {
+            (Link::Signal, Some(slot)) => signal::fault(target, slot, stack),
             _ => None,
         };
+        let no_code = || matches!(target.modules.mapping(frame.pc.value()), Mapping::Data | Mapping::Nothing);
+        let arrival = (frame.pc.is_exact() && no_code()).then(|| target.evidence.call_to_nowhere(frame.regs));
         Self {
             pc: frame.pc,
             sp,
@@ -46,6 +51,7 @@ impl Noted {
             callee_cfa: frame.callee_cfa,
             return_slot: frame.return_slot,
             context,
+            arrival,
         }
     }
 

@@ -5,13 +5,16 @@
 //! that a change of stacks is one the kernel would have made.
 
 use crate::ContextFault;
-use surestack_walk::{Error, Stack, Target};
+use surestack_walk::{Error, Register, Stack, Target};
 
 /// `SS_DISABLE` of `stack_t`.
 const DISABLED: u64 = 2;
 
-/// What is wrong with the frame whose `ucontext_t` is at `ucontext` and that interrupted code on `interrupted`.
-pub(crate) fn fault(target: &Target<'_>, ucontext: u64, interrupted: Option<Stack>) -> Option<ContextFault> {
+/// What is wrong with the frame whose `ucontext_t` holds the pc at `slot` and that interrupted code on `interrupted`.
+pub(crate) fn fault(target: &Target<'_>, slot: u64, interrupted: Option<Stack>) -> Option<ContextFault> {
+    let fields = target.arch.signal_frame.registers.fields;
+    let offset = fields.iter().find(|(register, ..)| *register == Register::PC).map(|&(_, offset, _)| offset);
+    let ucontext = slot.wrapping_sub(u64::from(offset.unwrap_or_default()));
     let Some(stack) = target.stacks.find(ucontext) else {
         return Some(ContextFault::OffStack);
     };

@@ -153,6 +153,12 @@ fn a_call_through_null_keeps_the_trace_reliable() {
 }
 
 #[test]
+fn what_the_stack_pointer_leads_to_is_doubted_where_no_call_is_known_to_have_left_it() {
+    let stack = sound().pc(0).jump(0x7000).words(&[0x40_2010, 0, 0x40_3010]).evidence(Witness::Unknown, Proof::Proven);
+    assert_eq!(doubt(&stack), (1, Doubt::Unvouched(FoundBy::CallAtSp)));
+}
+
+#[test]
 fn a_return_address_outside_code_stops_the_walk_and_is_doubted() {
     let error = Error::NotCode { address: 0x7100 };
     assert_eq!(doubt(&sound().jump(0x7008).words(&[0x7100])), (0, Doubt::Stopped(error)));

@@ -7,6 +7,10 @@ pub trait Evidence {
     /// Whether the call that returns to `return_address` reaches the code at `callee`.
     fn call(&self, return_address: u64, callee: CodeAddress) -> Witness;
 
+    /// Whether the call before the return address at the top of the stack went to the pc of `regs`, where there is no code
+    /// and nothing has run since. A return to a smashed address leads there too.
+    fn call_to_nowhere(&self, regs: &Regs) -> Witness;
+
     /// Whether the code up to the interrupted `pc` leaves its frame where its unwind information says.
     fn frame(&self, pc: CodeAddress) -> Proof;
 
@@ -97,6 +101,10 @@ pub struct NoEvidence;
 
 impl Evidence for NoEvidence {
     fn call(&self, _return_address: u64, _callee: CodeAddress) -> Witness {
+        Witness::Unknown
+    }
+
+    fn call_to_nowhere(&self, _regs: &Regs) -> Witness {
         Witness::Unknown
     }
 

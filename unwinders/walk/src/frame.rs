@@ -100,6 +100,8 @@ pub enum Root {
     ContextEntry,
     /// A range that the user registered.
     Registered,
+    /// A function that a language's runtime puts at the foot of its stacks, known by its name alone.
+    Named,
     /// The outermost marker record.
     Marker(u16),
 }
