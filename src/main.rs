@@ -37,6 +37,8 @@ enum Command {
     /// Reports what happened to the process in a core file (plain or zstd-compressed)
     #[command(after_help = EXAMPLES)]
     Core(Core),
+    /// Answers lines of JSON about stopped threads, for other tools (docs/serve.md)
+    Serve,
 }
 
 #[derive(Args)]
@@ -100,7 +102,10 @@ fn threads(text: &str) -> Result<Threads, String> {
 }
 
 fn main() -> ExitCode {
-    let Command::Core(arguments) = Cli::parse().command;
+    let arguments = match Cli::parse().command {
+        Command::Core(arguments) => arguments,
+        Command::Serve => return served(surestack::serve::serve(io::stdin().lock(), io::stdout().lock())),
+    };
     match analyze::core(&arguments.core, &arguments.options(), &mut *arguments.printer()) {
         Ok(Outcome::Whole) => ExitCode::SUCCESS,
         Ok(Outcome::Partial) => ExitCode::from(4),
@@ -108,6 +113,18 @@ fn main() -> ExitCode {
         Err(error) => {
             anstream::eprintln!("surestack: {error}");
             ExitCode::from(if matches!(error, Error::NoThread { .. } | Error::NoSymbol { .. }) { 2 } else { 3 })
+        }
+    }
+}
+
+/// A reader that has gone away is no failure.
+fn served(end: io::Result<()>) -> ExitCode {
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("surestack: {error}");
+            ExitCode::from(3)
         }
     }
 }

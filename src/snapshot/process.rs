@@ -96,6 +96,14 @@ impl StoppedProcess {
         let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let regs = registers::live(self.snapshot.arch, block);
         let regs: Regs = regs.ok_or_else(short).map_err(refused(self.pid, "decoding registers"))?;
+        self.stopped_with(id, regs, stop)
+    }
+
+    /// Makes thread `id` the snapshot's only one, stopped with these registers.
+    ///
+    /// # Errors
+    /// [`Error::Process`] when its stack has grown and the mappings cannot be read any more.
+    pub fn stopped_with(&mut self, id: u32, regs: Regs, stop: Stop) -> Result<&Snapshot, Error> {
         // The kernel grows the initial stack without anybody asking for it.
         let sp = regs.get(self.snapshot.arch.sp);
         if sp.is_some_and(|sp| self.snapshot.space.mapped(sp).is_none()) {
