@@ -11,7 +11,9 @@ mod registers;
 use crate::image::{BuildId, Image};
 use std::path::PathBuf;
 use std::sync::Arc;
-use surestack_walk::{Arch, Mapping, Memory, Module, Modules, Regs, Stack, StackKind, Stacks, Stop};
+use surestack_walk::{
+    Arch, Mapping, Memory, Module, Modules, ProbeKind, ProbePage, Regs, Stack, StackKind, Stacks, Stop,
+};
 
 /// A target that holds still.
 pub struct Snapshot {
@@ -179,6 +181,8 @@ pub struct Mapped {
     pub writable: Option<bool>,
     /// The file behind it, and the offset of `start` in it.
     pub file: Option<(PathBuf, u64)>,
+    /// What the kernel mapped it for, if it is a page of its probes.
+    pub probe: Option<ProbeKind>,
 }
 
 /// An ELF file mapped in the target.
@@ -257,6 +261,11 @@ impl Modules for AddressSpace {
             unwind.debug_frame_hdr = separate.debug_frame_hdr;
         }
         Some(Module { index, start: module.start, end: module.end, bias: module.bias, unwind })
+    }
+
+    fn probe(&self, address: u64) -> Option<ProbePage> {
+        let mapped = self.mapped(address)?;
+        mapped.probe.map(|kind| ProbePage { start: mapped.start, kind })
     }
 
     fn mapping(&self, address: u64) -> Mapping {

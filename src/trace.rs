@@ -1,7 +1,7 @@
 //! One thread walked with everything we have, and judged.
 //!
 //! ```text
-//!   SignalFrame ─► Cfi<DwarfRows> ─► Markers ─► Cfi<AnalysedRows> ─► Entry ─► FramePointer
+//!   SignalFrame ─► Cfi<DwarfRows> ─► Probes ─► Markers ─► Cfi<AnalysedRows> ─► Entry ─► FramePointer
 //! ```
 
 use crate::corrected::Corrected;
@@ -12,6 +12,7 @@ use std::rc::Rc;
 use surestack_cfi::{Cfi, DwarfRows};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
 use surestack_framehop::Framehop;
+use surestack_probe::Probes;
 use surestack_reliable::{Doubted, Judge, Verdict};
 use surestack_signal_frame::SignalFrame;
 use surestack_walk::{CodeAddress, End, Error, Frame, Registry, Regs, Stop, Target, Unwinder, Walk, Why};
@@ -150,13 +151,16 @@ impl<'s> Tracer<'s> {
 
     fn unwinders<'u>(&'u self, checked: &'u Corrected<'_>) -> Vec<(&'static str, &'u dyn Unwinder)> {
         let signal: (_, &dyn Unwinder) = ("signal frame", &SignalFrame);
+        let probe: (_, &dyn Unwinder) = ("probe", &Probes);
         let dwarf: (_, &dyn Unwinder) = ("cfi", &self.known.dwarf);
         let markers: (_, &dyn Unwinder) = ("marker", &Markers);
         let [entry, fp]: [(_, &dyn Unwinder); 2] = [("entry", &Entry), ("frame pointer", &FramePointer)];
         match self.method {
-            Method::Best => vec![signal, ("cfi", checked), markers, ("analysis", &self.known.analysed), entry, fp],
-            Method::Cfi => vec![signal, dwarf, markers],
-            Method::FramePointer => vec![signal, markers, entry, fp],
+            Method::Best => {
+                vec![signal, ("cfi", checked), probe, markers, ("analysis", &self.known.analysed), entry, fp]
+            }
+            Method::Cfi => vec![signal, dwarf, probe, markers],
+            Method::FramePointer => vec![signal, probe, markers, entry, fp],
             Method::Framehop => vec![("framehop", &self.known.framehop)],
         }
     }

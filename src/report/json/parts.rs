@@ -161,6 +161,7 @@ impl<'r> Frame<'r> {
                 Link::Call => "call",
                 Link::Signal => "signal",
                 Link::Marker => "marker",
+                Link::Probe => "probe",
                 Link::Switch => "switch",
             },
             offset: address(frame.pc.value()),

@@ -24,9 +24,9 @@ pub use trace::{Seen, Trace};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use surestack_walk::{
-    Arch, CodeAddress, Error, Evidence, Layout, Mapping, Marker, Memory, Module, Modules, Proof, Register, RegisterSet,
-    Registry, Regs, Root, RowEvidence, RowProof, Section, Stack as StackRange, StackKind, Stacks, Stop, Target,
-    UnwindSections, Unwinder, Walk, Witness, X86_64,
+    Arch, CodeAddress, Error, Evidence, Layout, Mapping, Marker, Memory, Module, Modules, ProbeKind, ProbePage, Proof,
+    Register, RegisterSet, Registry, Regs, Root, RowEvidence, RowProof, Section, Stack as StackRange, StackKind,
+    Stacks, Stop, Target, UnwindSections, Unwinder, Walk, Witness, X86_64,
 };
 
 /// The code of every drawing.
@@ -46,6 +46,7 @@ pub struct Stack {
     roots: Vec<Range<u64>>,
     generated: Vec<Range<u64>>,
     code: Vec<Range<u64>>,
+    probe: Option<ProbePage>,
     sections: Option<Sections>,
     /// What the evidence says of every call.
     pub witness: Witness,
@@ -59,8 +60,10 @@ pub struct Stack {
     pub rows: HashMap<u64, RowEvidence>,
     /// How often what is mapped has changed.
     pub generation: Option<u64>,
-    /// What the evidence says of all code.
+    /// What the evidence says of all code but that in `unknown_text`.
     pub text: Proof,
+    /// Code about whose bytes there is no evidence.
+    pub unknown_text: Vec<Range<u64>>,
     budget: usize,
 }
 
@@ -129,6 +132,7 @@ impl Stack {
             roots: Vec::new(),
             generated: Vec::new(),
             code: Vec::new(),
+            probe: None,
             sections: None,
             witness: Witness::Unknown,
             root: Proof::Unknown,
@@ -137,6 +141,7 @@ impl Stack {
             rows: HashMap::new(),
             generation: Some(0),
             text: Proof::Unknown,
+            unknown_text: Vec::new(),
             budget: 100,
         }
     }
@@ -250,6 +255,13 @@ impl Stack {
     pub fn root_in(mut self, range: Range<u64>) -> Self {
         self.roots.push(range);
         self
+    }
+
+    /// A page of the kernel's probes, which is code and belongs to no module.
+    #[must_use]
+    pub fn probes(mut self, start: u64, kind: ProbeKind) -> Self {
+        self.probe = Some(ProbePage { start, kind });
+        self.code(start..start + 0x1000)
     }
 
     /// More code, which belongs to no module.
@@ -419,6 +431,10 @@ impl Modules for Stack {
         }
     }
 
+    fn probe(&self, address: u64) -> Option<ProbePage> {
+        self.probe.filter(|page| address.wrapping_sub(page.start) < 0x1000)
+    }
+
     fn generation(&self) -> Option<u64> {
         self.generation
     }
@@ -441,7 +457,10 @@ impl Evidence for Stack {
         self.rows.get(&pc.value()).copied().unwrap_or(self.row)
     }
 
-    fn text(&self, _pc: CodeAddress) -> Proof {
+    fn text(&self, pc: CodeAddress) -> Proof {
+        if self.unknown_text.iter().any(|range| range.contains(&pc.value())) {
+            return Proof::Unknown;
+        }
         self.text
     }
 

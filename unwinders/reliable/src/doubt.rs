@@ -75,6 +75,12 @@ pub enum Doubt {
         /// The pc.
         pc: u64,
     },
+    /// The kernel replaced a return address to probe the return: the function that is returned to is not known, and what
+    /// frame pointers say of its callers leaves it out.
+    ReturnProbed {
+        /// What it was replaced with, or the pc in that code.
+        page: u64,
+    },
     /// What is mapped changed during the walk, or was being changed.
     ModulesChanged,
     /// The pc lies in no executable mapping.
@@ -137,6 +143,7 @@ impl Doubt {
             Self::ForgedSignalFrame { .. } => "forged-signal-frame",
             Self::TextModified { .. } => "text-modified",
             Self::UnknownCode { .. } => "unknown-code",
+            Self::ReturnProbed { .. } => "return-trampoline",
             Self::ModulesChanged => "modules-changed",
             Self::NotCode { .. } => "not-code",
             Self::OffStack { .. } => "off-stack",
@@ -188,6 +195,10 @@ impl fmt::Display for Doubt {
             }
             Self::TextModified { pc } => write!(out, "the code at {pc:#x} is not the code in its file"),
             Self::UnknownCode { pc } => write!(out, "{pc:#x} is in code that no file holds"),
+            Self::ReturnProbed { page } => write!(
+                out,
+                "the kernel put {page:#x} in place of a return address, to probe the return (uretprobe): the caller is not known"
+            ),
             Self::ModulesChanged => out.write_str("modules were loaded or unloaded during the walk"),
             Self::OffStack { address } => write!(out, "{address:#x} is not on the stack it should be on"),
             Self::StackSwitched { sp } => write!(out, "the stack changes at {sp:#x} with no signal in between"),

@@ -27,7 +27,8 @@ pub use missing::Missing;
 pub use noted::Noted;
 
 use surestack_walk::{
-    End, Error, FoundBy, Frame, Grade, Link, Mapping, Proof, RegisterSet, Root, RowProof, Stack, Target, Witness,
+    End, Error, FoundBy, Frame, Grade, Link, Mapping, ProbeKind, Proof, RegisterSet, Root, RowProof, Stack, Target,
+    Witness,
 };
 
 /// Doubts that are kept until somebody takes them; more are only counted.
@@ -67,7 +68,7 @@ struct Last {
 impl Last {
     /// Whether the frame was recovered from a signal or entry frame, so that frame records say nothing about it.
     fn interrupted(&self) -> bool {
-        matches!(self.frame.link, Link::Signal | Link::Marker)
+        matches!(self.frame.link, Link::Signal | Link::Marker | Link::Probe)
     }
 }
 
@@ -194,6 +195,10 @@ impl Judge {
     /// Whether the call before a return address leads to the callee.
     fn judge_call(&mut self, target: &Target<'_>, frame: &Noted, last: &Last) -> Witness {
         let return_address = frame.pc.value();
+        // Nobody called the page: its doubt is had where its code is judged.
+        if target.modules.probe(return_address).is_some() {
+            return Witness::Unknown;
+        }
         let witness = last.frame.arrival.unwrap_or_else(|| target.evidence.call(return_address, last.frame.pc));
         match witness {
             Witness::Confirmed => {}
@@ -260,7 +265,10 @@ impl Judge {
         if target.registry.generated.iter().any(|range| range.contains(&pc.lookup())) {
             return;
         }
-        match target.modules.mapping(pc.lookup()) {
+        let probe = target.modules.probe(pc.value()).map(|page| page.kind);
+        // A return address may be the first byte of its mapping.
+        let mapped = if probe.is_some() { pc.value() } else { pc.lookup() };
+        match target.modules.mapping(mapped) {
             // A call to nowhere leaves such a pc in the interrupted frame, and only there.
             Mapping::Data | Mapping::Nothing if pc.is_exact() => {}
             Mapping::Data | Mapping::Nothing => self.doubt(Doubt::NotCode { pc: pc.value() }),
@@ -268,6 +276,8 @@ impl Judge {
                 self.missing = self.missing.and(Missing::TEXT);
             }
             Mapping::Code if target.is_entered_without_call(pc.value()) => {}
+            Mapping::Code if probe == Some(ProbeKind::Nop) => {}
+            Mapping::Code if probe == Some(ProbeKind::Return) => self.doubt(Doubt::ReturnProbed { page: pc.value() }),
             Mapping::Code => self.doubt(Doubt::UnknownCode { pc: pc.value() }),
             Mapping::Unknown => self.missing = self.missing.and(Missing::CODE),
         }

@@ -4,14 +4,15 @@ use surestack_cfi::{Cfi, DwarfRows};
 use surestack_drawing::Stack;
 use surestack_drawing::cfi::{Fde, def_cfa, eh_frame, offset, undefined};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
+use surestack_probe::Probes;
 use surestack_reliable::{Doubt, Doubted, Judge, Missing, Verdict};
 use surestack_signal_frame::SignalFrame;
-use surestack_walk::{Error, FoundBy, Proof, Register, Root, Unwinder, Walk, Witness, X86_64};
+use surestack_walk::{Error, FoundBy, ProbeKind, Proof, Register, Root, Unwinder, Walk, Witness, X86_64};
 
 /// Judges a walk by every unwinder. Returns the verdict, the doubts and how many frames are believed.
 fn judge(stack: &Stack) -> (Verdict, Vec<Doubted>, usize) {
     stack.with(|target| {
-        let unwinders: [&dyn Unwinder; 5] = [&SignalFrame, &Cfi(DwarfRows), &Markers, &Entry, &FramePointer];
+        let unwinders: [&dyn Unwinder; 6] = [&SignalFrame, &Cfi(DwarfRows), &Probes, &Markers, &Entry, &FramePointer];
         let mut walk = Walk::new(target, &unwinders, stack.regs(), 20);
         let mut judge = Judge::new();
         while let Some(frame) = walk.next() {
@@ -232,4 +233,25 @@ fn a_stack_pointer_on_no_stack_and_not_right_below_its_callers_is_doubted() {
         assert_eq!((verdict, believed), (Verdict::Unreliable, 0));
         assert_eq!(doubts[0], Doubted { frame: 0, doubt: Doubt::OffStack { address: sp } });
     }
+}
+
+#[test]
+fn a_probed_return_is_doubted_where_it_is_and_nothing_before_it() {
+    // The leaf returns into the kernel's page, whose caller nobody knows.
+    let mut stack = sound().probes(0x60_0000, ProbeKind::Return).jump(0x7008).words(&[0x60_0000]);
+    stack.unknown_text = vec![0x60_0000..0x60_1000];
+    let (verdict, doubts, believed) = judge(&stack);
+    assert_eq!((verdict, believed), (Verdict::Unreliable, 1));
+    let stopped = Doubt::Stopped(Error::UnknownCode { pc: 0x60_0000 });
+    assert_eq!(doubts, [Doubt::ReturnProbed { page: 0x60_0000 }, stopped].map(|doubt| Doubted { frame: 1, doubt }));
+}
+
+#[test]
+fn a_probed_nop_keeps_the_trace_reliable() {
+    let call = 0x60_0000_u32.wrapping_sub(0x40_2010).to_le_bytes();
+    let stack =
+        sound().probes(0x60_0000, ProbeKind::Nop).pc(0x60_0000).bytes(0x40_200b, &[0xe8]).bytes(0x40_200c, &call);
+    let mut stack = stack.jump(0x7000).words(&[0x40_2010, 0, 0x40_3010]);
+    stack.unknown_text = vec![0x60_0000..0x60_1000];
+    assert_eq!(judge(&stack), (Verdict::Reliable, vec![], 3));
 }
