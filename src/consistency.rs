@@ -14,11 +14,18 @@
 //! encrypted. Those are named by the rules that refuse them (`setjmp`), or vouched for by the caller.
 
 mod decision;
+mod expand;
+mod functions;
+mod names;
+mod scan;
 mod target;
 mod trace;
 mod world;
 
 pub use decision::{Answer, Decision, Hit, Overall, Reason, Standing, Wait, decide};
+pub use expand::{Expanded, expand};
+pub use names::{Named, Place, Ranges, Several};
+pub use scan::{Frames, Searched, Spared, search};
 pub use target::{Part, Target, Version, Whose};
 pub use trace::{Of, State, ThreadTrace, Trace, TraceFrame};
 pub use world::{Obstacle, Unlisted, World};

@@ -19,7 +19,7 @@ fn frame(pc: CodeAddress) -> TraceFrame {
 fn trace(frames: &[CodeAddress]) -> Trace {
     let frames: Vec<TraceFrame> = frames.iter().copied().map(frame).collect();
     let believed = frames.len();
-    Trace { frames, verdict: Verdict::Reliable, doubts: vec![], believed, saved: vec![] }
+    Trace { frames, verdict: Verdict::Reliable, doubts: vec![], believed, root: None, saved: vec![] }
 }
 
 /// Interrupted at `pc`, called from elsewhere.

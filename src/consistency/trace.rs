@@ -2,8 +2,9 @@
 
 use crate::snapshot::Thread;
 use crate::trace::Tracer;
+use std::fmt;
 use surestack_reliable::{Doubted, Verdict};
-use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Register, Regs, Stop};
+use surestack_walk::{CodeAddress, End, FoundBy, Frame, Link, Register, Regs, Root, Stop};
 
 /// A thread, or another stack that will be run on, and what is known of it.
 #[derive(Clone, Debug)]
@@ -23,6 +24,15 @@ pub enum Of {
     Thread(u32),
     /// The stack that was listed with this number: a coroutine, a fiber.
     Stack(usize),
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Thread(id) => write!(out, "thread {id}"),
+            Self::Stack(number) => write!(out, "stack {number}"),
+        }
+    }
 }
 
 /// What a thread does.
@@ -47,6 +57,8 @@ pub struct Trace {
     pub doubts: Vec<Doubted>,
     /// How many frames lie before the first doubt.
     pub believed: usize,
+    /// The kind of outermost frame at which it ends, if it does.
+    pub root: Option<Root>,
     /// Where the kernel saved registers of interrupted frames.
     pub saved: Vec<u64>,
 }
@@ -100,7 +112,11 @@ impl Trace {
                 saved.extend(places(frame.regs));
             }
         });
-        Self { frames, verdict: judged.verdict, doubts: judged.doubts, believed: judged.believed, saved }
+        let root = match judged.end {
+            End::Root(root) => Some(root),
+            End::Stopped(_) => None,
+        };
+        Self { frames, verdict: judged.verdict, doubts: judged.doubts, believed: judged.believed, root, saved }
     }
 }
 
