@@ -63,9 +63,37 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A line that names no target.
+    #[error("`{target}` is no target: {why}; write a function's name, FILE:name, 0xLO-0xHI or buildid:HEX:0xLO-0xHI")]
+    BadTarget {
+        /// What was written.
+        target: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No function has the name that was given.
+    #[error("no function is called `{name}`{}", near_misses(near))]
+    NoFunction {
+        /// The name.
+        name: String,
+        /// Names that are almost the same.
+        near: Vec<String>,
+    },
+    /// Several functions have the name that was given.
+    #[error("{} functions are called `{name}`: {}; write FILE:{name}, or `{name} all`", found.len(), found.join(", "))]
+    SeveralFunctions {
+        /// The name.
+        name: String,
+        /// Where they are.
+        found: Vec<String>,
+    },
     /// The report cannot be written.
     #[error("cannot write the report: {0}")]
     Write(#[from] io::Error),
+}
+
+fn near_misses(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) }
 }
 
 /// The first of these ids, and how many more there are.

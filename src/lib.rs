@@ -45,6 +45,7 @@
 
 pub mod analysis;
 pub mod analyze;
+pub mod consistency;
 mod corrected;
 pub mod error;
 pub mod evidence;

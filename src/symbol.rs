@@ -10,6 +10,7 @@
 
 mod demangle;
 mod dwarf;
+mod inlined;
 mod qualify;
 mod sections;
 mod split;
@@ -27,6 +28,7 @@ use surestack_walk::CodeAddress;
 use table::Table;
 
 pub use demangle::demangle;
+pub use inlined::{Host, Inlined, Source, Wanted};
 pub use store::Store;
 
 /// Names for the addresses of one snapshot.
@@ -70,6 +72,13 @@ impl<'s> Symbols<'s> {
             Some(offset) if skip != 0 => Arc::new(Symbol { offset: offset.checked_add(skip), ..Symbol::clone(symbol) }),
             _ => Arc::clone(symbol),
         }
+    }
+
+    /// Into which functions of the module with this number others were inlined; none where it has no debug information.
+    pub fn inlined(&self, module: usize, wanted: &Wanted) -> Option<Inlined> {
+        let loaded = self.space.modules.get(module)?;
+        let names = self.modules.get(module)?.get_or_init(|| Names::of(loaded, self.store));
+        Some(inlined::find(names.debug.as_ref()?, wanted))
     }
 
     fn find(&self, address: u64) -> Option<Symbol> {

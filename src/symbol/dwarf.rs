@@ -25,7 +25,7 @@ pub(super) struct Debug<'s> {
     split: Split<'s>,
     ranges: OnceCell<Vec<UnitRange>>,
     units: RefCell<HashMap<usize, Option<Rc<Context<Slice<'s>>>>>>,
-    whole: OnceCell<Option<Rc<Context<Slice<'s>>>>>,
+    index: OnceCell<Option<Rc<Context<Slice<'s>>>>>,
 }
 
 /// What debug information says about an address.
@@ -52,7 +52,7 @@ impl<'s> Debug<'s> {
             split: Split::of(path, store),
             ranges: OnceCell::new(),
             units: RefCell::default(),
-            whole: OnceCell::new(),
+            index: OnceCell::new(),
         })
     }
 
@@ -70,14 +70,13 @@ impl<'s> Debug<'s> {
         if let Some(context) = covering.and_then(|range| self.unit(range.unit)) {
             return self.look_up(&context, linked);
         }
-        let whole = self.whole.get_or_init(|| {
-            let info = Slice::new(self.sections.bytes(SectionId::DebugInfo.name()), LittleEndian);
+        let index = self.index.get_or_init(|| {
             let aranges = self.sections.bytes(SectionId::DebugAranges.name());
-            let mut dwarf = self.dwarf(info);
+            let mut dwarf = self.whole();
             dwarf.debug_aranges = DebugAranges::new(aranges, LittleEndian);
             Context::from_dwarf(dwarf).ok().map(Rc::new)
         });
-        self.look_up(whole.as_ref()?, linked)
+        self.look_up(index.as_ref()?, linked)
     }
 
     /// The index of `.debug_aranges`; ranges that overlap are left to the whole.
@@ -114,6 +113,11 @@ impl<'s> Debug<'s> {
         let context = build();
         self.units.borrow_mut().insert(offset, context.clone());
         context
+    }
+
+    /// All of it.
+    pub fn whole(&self) -> Dwarf<Slice<'s>> {
+        self.dwarf(Slice::new(self.sections.bytes(SectionId::DebugInfo.name()), LittleEndian))
     }
 
     fn dwarf(&self, info: Slice<'s>) -> Dwarf<Slice<'s>> {

@@ -6,6 +6,7 @@
 //! of reads of the target's memory that depends on its frames only, and within [`ADDRESS_SPACE`] of memory. Inputs that
 //! broke something once are kept as lines `target seed input` in `fixtures/corpus/inputs` and run first.
 
+mod corrupt;
 mod files;
 mod frame_information;
 mod random;
@@ -82,6 +83,10 @@ fn main() -> ExitCode {
         Box::new(files::Files::cores()),
         Box::new(files::Files::programs()),
     ];
+    // Named only: the judge still believes some of its forged signal frames.
+    if options.target.as_deref() == Some("corrupt") {
+        targets.push(Box::new(corrupt::Corrupt::demo()));
+    }
     targets.retain(|target| options.target.as_deref().is_none_or(|name| name == target.name()));
     let (mut inputs, mut failures) = (0, 0);
     let share = options.inputs.div_ceil(targets.len().max(1) as u64);

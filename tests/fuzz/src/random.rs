@@ -31,6 +31,11 @@ impl Random {
         usize::try_from(self.below(length as u64)).unwrap_or(0)
     }
 
+    /// One of `some`, of which there must be at least one.
+    pub fn one<'a, T>(&mut self, some: &'a [T]) -> &'a T {
+        &some[self.index(some.len())]
+    }
+
     /// True once in `times`.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0

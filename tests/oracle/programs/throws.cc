@@ -1,7 +1,11 @@
 // Exceptions: thrown through frames with and without cleanups, rethrown, nested in a destructor, by foreign code.
+// throws [ROUNDS [WORK]]: without arguments they follow each other closely; with, WORK units of ordinary work lie before
+// each, as in programs where an exception is one.
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -53,19 +57,42 @@ NOINLINE void from_callback() {
     });
 }
 
-int main() {
+// A line is written, split into words, counted and sorted.
+NOINLINE void works(int units) {
+    for (int unit = 0; unit < units; unit++) {
+        std::ostringstream out;
+        for (int i = 0; i < 20; i++)
+            out << (unit * 7919 + i * i) % 101 << (i % 3 ? " " : ",");
+        std::istringstream in(out.str());
+        std::map<std::string, int> words;
+        std::string word;
+        while (in >> word)
+            words[word]++;
+        std::vector<std::pair<int, std::string>> sorted;
+        for (const auto &entry : words)
+            sorted.emplace_back(-entry.second, entry.first);
+        std::sort(sorted.begin(), sorted.end());
+        leaf(sorted.front().first);
+    }
+}
+
+int main(int argc, char **argv) {
+    int rounds = argc > 1 ? std::atoi(argv[1]) : 6, units = argc > 2 ? std::atoi(argv[2]) : 0;
     std::map<std::string, int> counts;
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < rounds; i++) {
+        works(units);
         try {
             rethrower(i);
         } catch (const std::exception &e) {
             counts[e.what()] += i;
         }
+        works(units);
         try {
             from_callback();
         } catch (const std::string &s) {
             counts[s] += i;
         }
+        works(units);
         try {
             counts.at("absent");
         } catch (const std::out_of_range &) {

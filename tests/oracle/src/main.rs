@@ -119,6 +119,7 @@ fn adjusted(plan: Plan, arguments: &Arguments) -> Plan {
     Plan {
         begin: arguments.begin.unwrap_or(plan.begin),
         every: arguments.every.unwrap_or(plan.every),
+        peers_every: plan.peers_every,
         max_steps: arguments.max_steps.unwrap_or(plan.max_steps),
         inject: arguments.inject.map(|signal| (signal, arguments.every_inject)).or(plan.inject),
     }

@@ -18,6 +18,8 @@ pub struct Plan {
     pub begin: Begin,
     /// Every Nth instruction is a uniform sample.
     pub every: u64,
+    /// At every Nth of these samples everybody is asked; at the others only our own library, which is much the fastest.
+    pub peers_every: u64,
     /// The program is ended after so many instructions.
     pub max_steps: u64,
     /// A signal to inject, and every how many instructions.
@@ -47,7 +49,8 @@ struct Asked {
     sampled: Sampled,
     pcs: Vec<u64>,
     erased: bool,
-    answers: Vec<Answer>,
+    /// One for each contender, none of those that were not asked.
+    answers: Vec<Option<Answer>>,
 }
 
 /// The name under which our own library is listed: its false trusts are kept in full.
@@ -69,6 +72,7 @@ pub fn measure(
         symbols: Symbols::default(),
         roots: BTreeMap::new(),
         unjudged: 0,
+        peers_every: plan.every * plan.peers_every,
     };
     let mut waiting: HashMap<i32, Vec<Asked>> = HashMap::new();
     let end = loop {
@@ -94,7 +98,9 @@ pub fn measure(
                 judge.unjudged += 1;
             } else {
                 let stop = session.stop()?;
-                let answers = contenders.iter_mut().map(|c| c.ask(&stop)).collect();
+                let everybody = sampled.cover || step % (plan.every * plan.peers_every) == 0;
+                let mut ask = |c: &mut Box<dyn Contender>| (everybody || c.name() == OURS).then(|| c.ask(&stop));
+                let answers = contenders.iter_mut().map(&mut ask).collect();
                 let asked = Asked { step, sampled, pcs, erased, answers };
                 match certainty {
                     Certainty::Landing => waiting.entry(session.tid()).or_default().push(asked),
@@ -120,6 +126,8 @@ struct Judge {
     symbols: Symbols,
     roots: BTreeMap<String, u64>,
     unjudged: u64,
+    /// Every so many instructions is a uniform sample of the others.
+    peers_every: u64,
 }
 
 impl Judge {
@@ -142,6 +150,9 @@ impl Judge {
         let root = self.symbols.place(stop.modules, last);
         *self.roots.entry(root.in_function()).or_default() += 1;
         for ((score, name), answer) in self.scores.iter_mut().zip(&self.names).zip(answers) {
+            let Some(answer) = answer else { continue };
+            let uniform = sampled.uniform && (name == OURS || step % (self.peers_every) == 0);
+            let sampled = &Sampled { uniform, ..*sampled };
             let Some((at, departure)) = score.note(answer, truth, *erased, *sampled) else {
                 if name == OURS && !answer.trusted {
                     let seen = score.distrusts.entry(without_numbers(&answer.why)).or_default();

@@ -74,6 +74,10 @@ fn inputs() -> Vec<(&'static str, String)> {
         ("small.cc", SMALL_CC.to_owned()),
         ("small.s", SMALL_S.to_owned()),
         ("rules.mk", RULES_MK.to_owned()),
+        ("small.ll", SMALL_LL.to_owned()),
+        ("small.rs", SMALL_RS.to_owned()),
+        ("words.json", r#"[{"a":1,"b":"x"},{"a":2,"b":"z"},{"a":3.5,"b":"y","d":[null,true]}]"#.to_owned()),
+        ("script.tcl", SCRIPT_TCL.to_owned()),
         ("script.bc", "scale=20\ne(1)\nfor (i = 1; i < 6; i++) s(i) * l(i) / i\nquit\n".to_owned()),
         ("script.pl", SCRIPT_PL.to_owned()),
         ("script.py", SCRIPT_PY.to_owned()),
@@ -137,6 +141,44 @@ f:  .cfi_startproc
     .size f, . - f
     .data
 table: .quad f, f + 4, 0x1234
+"#;
+
+const SMALL_LL: &str = r#"
+define i32 @sum(i32* %words, i32 %count) {
+start:
+  %none = icmp slt i32 %count, 1
+  br i1 %none, label %done, label %next
+next:
+  %i = phi i32 [ 0, %start ], [ %after, %next ]
+  %sum = phi i32 [ 0, %start ], [ %more, %next ]
+  %word = getelementptr i32, i32* %words, i32 %i
+  %value = load i32, i32* %word
+  %more = add i32 %sum, %value
+  %after = add i32 %i, 1
+  %last = icmp eq i32 %after, %count
+  br i1 %last, label %done, label %next
+done:
+  %result = phi i32 [ 0, %start ], [ %more, %next ]
+  ret i32 %result
+}
+"#;
+
+const SMALL_RS: &str = r#"
+use std::collections::BTreeMap;
+pub struct Tree<T> { pub left: Option<Box<Tree<T>>>, pub right: Option<Box<Tree<T>>>, pub value: T }
+impl<T: Ord + Clone> Tree<T> {
+    pub fn insert(&mut self, value: T) { let side = if value < self.value { &mut self.left } else { &mut self.right };
+        match side { Some(tree) => tree.insert(value), None => *side = Some(Box::new(Tree { left: None, right: None, value })) } }
+}
+fn main() { let mut m = BTreeMap::new(); for w in "a b a".split(' ') { *m.entry(w).or_insert(0) += 1; } println!("{m:?}"); }
+"#;
+
+const SCRIPT_TCL: &str = r#"
+proc fib {n} { if {$n < 2} { return $n }; expr {[fib [expr {$n - 1}]] + [fib [expr {$n - 2}]]} }
+array set seen {}
+foreach word [split "a rose is a rose" " "] { incr seen($word) }
+if {[catch {error "broken"} said]} { puts "$said [fib 5] [lsort [array names seen]]" }
+puts [regsub -all {[aeiou]} "substitution" "_"]
 "#;
 
 const RULES_MK: &str = r#"

@@ -4,6 +4,7 @@ use crate::contender;
 use crate::error::Result;
 use crate::measure::{Outcome, Plan, measure};
 use crate::targets::Target;
+use crate::tracee;
 use std::sync::Mutex;
 use std::thread;
 
@@ -16,8 +17,10 @@ pub fn run(targets: &[(&'static Target, Plan)], jobs: usize, report: impl Fn(&Ra
     let queue = Mutex::new(targets.iter().enumerate().rev().collect::<Vec<_>>());
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
+        for job in 0..jobs {
+            let (queue, done, report) = (&queue, &done, &report);
+            scope.spawn(move || {
+                tracee::stay_on(job);
                 while let Some((i, (target, plan))) = queue.lock().ok().and_then(|mut q| q.pop()) {
                     let mut command = target.command();
                     let outcome = command.as_mut().map_err(|e| e.clone());
