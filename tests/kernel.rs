@@ -1,0 +1,233 @@
+//! The kernel as adversary: real uprobes, uretprobes and breakpoints, in code that is on the stack.
+//!
+//! Where the kernel refuses a probe the scene is skipped, with a line that says so.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+#[path = "kernel/bed.rs"]
+mod bed;
+#[path = "kernel/traced.rs"]
+mod traced;
+
+use bed::{BUILDS, Kind, Probe, Program, alone};
+use std::path::Path;
+use surestack::image::Find;
+use surestack::snapshot::process::hold::{self, Hold};
+use surestack::snapshot::{Snapshot, core_file};
+use surestack::trace::{Judged, Known, Tracer};
+use surestack_reliable::{Doubt, Verdict};
+use surestack_walk::{CodeAddress, FoundBy};
+use traced::Traced;
+
+/// The pcs of a thread, how they were found, and what was made of them.
+struct Seen {
+    pcs: Vec<u64>,
+    found_by: Vec<FoundBy>,
+    judged: Judged,
+}
+
+impl Seen {
+    fn first_thread(snapshot: &Snapshot) -> Self {
+        let known = Known::default();
+        let thread = snapshot.threads.first().expect("a thread");
+        let (mut pcs, mut found_by) = (vec![], vec![]);
+        let judged = Tracer::new(snapshot, &known).walk(&thread.regs, thread.stop, |frame| {
+            pcs.push(frame.pc.value());
+            found_by.push(frame.found_by);
+        });
+        Self { pcs, found_by, judged }
+    }
+
+    fn live(pid: u32) -> Self {
+        let hold = Hold::stop(pid, &hold::Options::default()).expect("it can be held");
+        Self::first_thread(hold.snapshot())
+    }
+
+    fn core(path: &Path) -> Self {
+        Self::first_thread(&core_file::open(path, &Find::default()).expect("a core"))
+    }
+
+    /// Names of its frames in the program, without repeats of what is not.
+    fn names(&self, program: &Program) -> Vec<String> {
+        let name = |(index, pc): (usize, &u64)| program.named(if index == 0 { *pc } else { pc - 1 });
+        self.pcs.iter().enumerate().filter_map(name).collect()
+    }
+
+    /// Where the first return address that the kernel replaced is.
+    fn hole(&self) -> Option<usize> {
+        let found = |doubted: &surestack_reliable::Doubted| matches!(doubted.doubt, Doubt::ReturnProbed { .. });
+        self.judged.doubts.iter().find(|doubted| found(doubted)).map(|doubted| doubted.frame)
+    }
+}
+
+/// The probe, or a line that says why there is none.
+fn planted(probe: std::io::Result<Probe>, scene: &str) -> Option<Probe> {
+    probe.map_err(|error| println!("skipped: {scene}: the kernel refuses probes: {error}")).ok()
+}
+
+#[test]
+fn frames_before_a_probed_return_are_exact_the_hole_is_named_and_the_trace_is_never_reliable() {
+    let _alone = alone();
+    for build in BUILDS {
+        let program = Program::build(build);
+        let clean = Seen::live(program.waiting().pid());
+        assert_eq!(clean.judged.verdict, Verdict::Reliable, "{:?}", clean.judged.doubts);
+        let names = clean.names(&program);
+        assert_eq!(names[..4], ["leaf", "mid", "outer", "main"], "{names:?}");
+        let depth = |name: &str| {
+            clean.pcs.len()
+                - clean
+                    .pcs
+                    .iter()
+                    .rev()
+                    .position(|pc| program.named(pc - 1).as_deref() == Some(name))
+                    .expect("it is there")
+        };
+        for hidden in [&["mid"][..], &["leaf"], &["leaf", "mid"], &["outer"]] {
+            let probes: Option<Vec<_>> = hidden
+                .iter()
+                .map(|name| planted(program.probe(Kind::Return, program.function(name).0), "uretprobe"))
+                .collect();
+            let Some(probes) = probes else { return };
+            let running = program.waiting();
+            let live = Seen::live(running.pid());
+            let core = Seen::core(&running.core(libc::SIGQUIT));
+            for (how, seen) in [("live", live), ("core", core)] {
+                let what = format!("{how} {build:?} {hidden:?}: {:x?} {:?}", seen.pcs, seen.judged.doubts);
+                let hole = depth(hidden[0]);
+                assert_eq!(seen.judged.verdict, Verdict::Unreliable, "{what}");
+                assert_eq!(seen.hole(), Some(hole), "{what}");
+                assert_eq!(seen.judged.believed, hole, "{what}");
+                assert_eq!(seen.pcs[..hole], clean.pcs[..hole], "{what}");
+                if build.0 == "fp" && hidden.len() == 1 {
+                    assert_eq!(seen.pcs[hole + 1..], clean.pcs[hole + 1..], "frame pointers lead on: {what}");
+                }
+                assert!(
+                    seen.found_by[hole + 1..].iter().take(1).all(|found| *found == FoundBy::FramePointer),
+                    "{what}"
+                );
+            }
+            drop(probes);
+            assert_eq!(Seen::live(program.waiting().pid()).judged.verdict, Verdict::Reliable, "the probes are gone");
+        }
+    }
+}
+
+#[test]
+fn probes_on_instructions_of_functions_on_the_stack_change_nothing() {
+    let _alone = alone();
+    for build in BUILDS {
+        let program = Program::build(build);
+        let clean = Seen::live(program.waiting().pid());
+        let probes: Option<Vec<_>> = ["leaf", "mid", "outer"]
+            .iter()
+            .map(|name| planted(program.probe(Kind::Entry, program.function(name).0), "uprobe"))
+            .collect();
+        let Some(_probes) = probes else { return };
+        let running = program.waiting();
+        let live = Seen::live(running.pid());
+        let core = Seen::core(&running.core(libc::SIGQUIT));
+        for (how, seen) in [("live", live), ("core", core)] {
+            assert_eq!(seen.pcs, clean.pcs, "{how} {build:?}");
+            assert_eq!(seen.judged.verdict, Verdict::Reliable, "{how} {build:?}: {:?}", seen.judged.doubts);
+        }
+    }
+}
+
+/// Samples taken of a loop around a probed nop. A profiler takes as many in two minutes.
+const SAMPLES: usize = 10_000;
+
+#[test]
+fn at_every_sample_of_a_probed_nop_the_callers_are_those_of_the_unprobed_one() {
+    let _alone = alone();
+    for build in BUILDS {
+        let program = Program::build(build);
+        let Some(_probe) = planted(program.probe(Kind::Entry, program.function("site").0), "nop probe") else { return };
+        let running = program.start("loop");
+        let mut traced = Traced::seize(running.pid());
+        let (probed, looping) = (program.function("probed"), program.function("looping"));
+        let (mut inside, mut offsets) = (0, std::collections::BTreeMap::new());
+        for sample in 0..SAMPLES {
+            traced.interrupt(std::time::Duration::from_micros(20 + sample as u64 % 7));
+            let seen = traced.look(|snapshot, known| {
+                let thread = &snapshot.threads[0];
+                let mut frames = vec![];
+                let judged = Tracer::new(snapshot, known).walk(&thread.regs, thread.stop, |frame| {
+                    frames.push((frame.pc, frame.found_by));
+                });
+                (frames, judged)
+            });
+            let (frames, judged) = seen;
+            let names: Vec<_> = frames.iter().filter_map(|(pc, _)| program.named(pc.lookup())).collect();
+            let by_probe = frames.iter().position(|(_, found)| *found == FoundBy::Probe);
+            let what = format!("sample {sample}: {frames:x?} {:?}", judged.doubts);
+            if let Some(by_probe) = by_probe {
+                inside += 1;
+                assert_eq!(by_probe, 1, "{what}");
+                *offsets.entry(frames[0].0.value() & 0xfff).or_insert(0) += 1;
+                assert!(
+                    matches!(frames[1].0, CodeAddress::Exact(pc) if pc == program.function("site").0 + 5),
+                    "{what}"
+                );
+                assert_eq!(names[..4], ["probed", "loop", "looping", "main"], "{what}");
+            } else {
+                let from = names.iter().position(|name| name == "loop").unwrap_or_else(|| panic!("{what}"));
+                assert_eq!(names[from..from + 3], ["loop", "looping", "main"], "{what}");
+            }
+            assert_eq!(judged.verdict, Verdict::Reliable, "{what}");
+        }
+        println!("{build:?}: {inside} of {SAMPLES} samples in the trampoline, by offset: {offsets:?}");
+        if inside == 0 {
+            println!("skipped: nop probe: this kernel does not turn nops into calls");
+        }
+        let _ = (probed, looping);
+    }
+}
+
+#[test]
+fn a_breakpoint_that_the_program_planted_over_a_push_leaves_an_exact_chain_in_its_core() {
+    let _alone = alone();
+    for build in BUILDS {
+        let program = Program::build(build);
+        let seen = Seen::core(&program.start("trap").core(0));
+        let names = seen.names(&program);
+        assert_eq!(names[..4], ["victim", "caller1", "caller2", "main"], "{names:?}");
+        assert_eq!(seen.pcs[0], program.function("victim").0, "the instruction under the breakpoint has not run");
+        assert_eq!(seen.judged.verdict, Verdict::Reliable, "{:?}", seen.judged.doubts);
+    }
+}
+
+#[test]
+fn with_a_breakpoint_over_any_instruction_of_a_function_the_chain_is_exact() {
+    let _alone = alone();
+    for build in BUILDS {
+        let program = Program::build(build);
+        let mut planted = 0;
+        for function in ["framed", "red_zone", "saves", "dynamic", "shapes"] {
+            let (start, size) = program.function(function);
+            let mut callers: Option<Vec<u64>> = None;
+            for at in program.instructions(start, size) {
+                let mut traced = Traced::spawn(&program, "shapes");
+                if !traced.run_to(at) {
+                    continue;
+                }
+                planted += 1;
+                let (frames, judged) = traced.look(|snapshot, known| {
+                    let thread = &snapshot.threads[0];
+                    let mut pcs = vec![];
+                    let judged = Tracer::new(snapshot, known)
+                        .walk(&thread.regs, thread.stop, |frame| pcs.push(frame.pc.value()));
+                    (pcs, judged)
+                });
+                let what = format!("{build:?} {function} at {at:#x}: {frames:x?} {:?}", judged.doubts);
+                assert_eq!(frames[0], at, "{what}");
+                let expected = callers.get_or_insert_with(|| frames[1..].to_vec());
+                assert_eq!(frames[1..], expected[..], "{what}");
+                assert_eq!(judged.verdict, Verdict::Reliable, "{what}");
+            }
+            let names: Vec<_> = callers.unwrap_or_default().iter().filter_map(|pc| program.named(pc - 1)).collect();
+            assert!(names.contains(&"main".to_owned()), "{function}: {names:?}");
+        }
+        assert!(planted > 60, "{planted}");
+        println!("{build:?}: {planted} breakpoints");
+    }
+}
