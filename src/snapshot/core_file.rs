@@ -58,8 +58,11 @@ pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let mut memory = CoreMemory::new(Pages::new(file, size), &loads);
     space.mappings.iter().filter(|mapped| mapped.executable.is_none()).for_each(|mapped| memory.also_absent(mapped));
-    for mapped in space.mappings.iter_mut().filter(|mapped| mapped.executable == Some(true) && mapped.file.is_none()) {
-        mapped.probe = probe(&memory, mapped.start);
+    for load in &loads {
+        let mapped = space.mappings.iter_mut().find(|mapped| mapped.start == load.address && mapped.file.is_none());
+        if let Some(mapped) = mapped.filter(|mapped| mapped.executable == Some(true)) {
+            mapped.probe = probe(&memory, load);
+        }
     }
     let find = Find { beside: path.parent().map(Path::to_owned), ..find.clone() };
     modules::load(arch, &notes, &find, &mut space, &mut memory);
@@ -68,6 +71,9 @@ pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
     let (process, threads, signed_bits) = (notes.process, notes.threads, notes.signed_bits);
     Ok(Snapshot { arch, process, threads, absent: vec![], space, memory: Box::new(memory), gaps, signed_bits })
 }
+
+/// Size of a page of the kernel's probes (x86_64).
+const PAGE: u64 = 4096;
 
 /// What of the file is missing, by its own headers.
 fn truncation(headers: &Headers, found: usize) -> Option<Gap> {
@@ -120,15 +126,18 @@ fn mappings(loads: &[Segment], files: &[MappedFile]) -> (Vec<Mapped>, bool) {
     (mappings, whole)
 }
 
-/// What the kernel mapped the page at `start` for, by the code with which it begins: a core does not name it.
-fn probe(memory: &dyn Memory, start: u64) -> Option<ProbeKind> {
+/// What the kernel mapped a page without a file for: a core does not name it. Where its code was dumped that tells; Linux
+/// 6.18 writes zeros for the page of probed returns, which is the only one that may be executed and not read.
+fn probe(memory: &dyn Memory, load: &Segment) -> Option<ProbeKind> {
     let mut code = [0; 11];
-    memory.read(start, &mut code).ok()?;
+    memory.read(load.address, &mut code).ok()?;
+    let execute_only = load.flags & (PF_R | PF_W | PF_X) == PF_X && load.memory_size == PAGE;
     match code {
         // push %rax; push %rcx; push %r11; mov $335, %rax (uretprobe)
         [0x50, 0x51, 0x41, 0x53, 0x48, 0xc7, 0xc0, 0x4f, 0x01, 0, 0] => Some(ProbeKind::Return),
         // push %rcx; push %r11; push %rax; mov $336, %rax (uprobe)
         [0x51, 0x41, 0x53, 0x50, 0x48, 0xc7, 0xc0, 0x50, 0x01, 0, 0] => Some(ProbeKind::Nop),
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] if execute_only => Some(ProbeKind::Return),
         _ => None,
     }
 }
