@@ -125,7 +125,7 @@ impl<'s> FileEvidence<'s> {
     }
 
     /// The function that covers `address`, as unwind information delimits it.
-    fn function(&self, address: u64) -> Option<(u64, u64)> {
+    pub(crate) fn function(&self, address: u64) -> Option<(u64, u64)> {
         self.with_row(address, |row| row.function)
     }
 

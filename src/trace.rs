@@ -174,8 +174,9 @@ impl<'s> Tracer<'s> {
         regs
     }
 
-    /// The breakpoint that stopped the thread. The pc is behind it, which may be another function already. When it was
-    /// planted by a debugger, the instruction under it has not run, and that is where the thread really is.
+    /// The breakpoint that stopped the thread, when a debugger planted it: the pc is behind it, the instruction under it has
+    /// not run, and that is where the thread really is. An `int3` of the program's own has run. Only where it is the last
+    /// instruction of its function does it stand for the pc behind it, which is none of that function's.
     fn breakpoint(&self, regs: &Regs, stop: Stop) -> Option<CodeAddress> {
         const SIGTRAP: i32 = 5;
         const TRAP_BRKPT: i32 = 1;
@@ -187,13 +188,14 @@ impl<'s> Tracer<'s> {
         {
             return None;
         }
-        let at = regs.pc()?.value().checked_sub(1)?;
+        let pc = regs.pc()?.value();
+        let at = pc.checked_sub(1)?;
         let mut byte = [0];
         self.snapshot.memory.read(at, &mut byte).ok()?;
         let module = self.snapshot.space.module(at);
         let file = module.and_then(|(_, module)| module.image.as_ref()?.at(at.wrapping_sub(module.bias), 1));
         let planted = file.is_some_and(|original| original != [INT3]);
-        // The kernel says SI_KERNEL for `int3` and nothing else; without that the byte may belong to an operand.
-        (byte == [INT3] && (planted || stop.code == SI_KERNEL)).then_some(CodeAddress::Exact(at))
+        let last = || stop.code == SI_KERNEL && self.evidence.function(at) != self.evidence.function(pc);
+        (byte == [INT3] && (planted || last())).then_some(CodeAddress::Exact(at))
     }
 }
