@@ -216,7 +216,8 @@ pub struct LoadedModule {
 /// How a module's image is known to be the file that was mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// It was opened through the target's own mapping (`/proc/PID/map_files`): the very file.
+    /// It was opened through the target's own mapping (`/proc/PID/map_files`), or has the device and inode that are
+    /// mapped: the very file.
     Mapped,
     /// The file on disk has the build ID that the target's memory shows.
     BuildId,

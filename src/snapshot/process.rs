@@ -160,15 +160,15 @@ impl StoppedProcess {
         for (index, map) in maps.iter().enumerate() {
             let begins = modules.last().is_none_or(|last| map.start >= last.end);
             let is_vdso = vdso == Some(map.start);
+            let rest = maps.get(index..).unwrap_or_default();
             let has_code = || {
-                let rest = maps.get(index..).unwrap_or_default();
                 let same = |other: &&Map| other.path == map.path || other.path.is_none();
                 rest.iter().take_while(same).any(|other| other.executable && other.path == map.path)
             };
             if !begins || map.offset != 0 || !(is_vdso || map.inode != 0 && has_code()) {
                 continue;
             }
-            let found = if is_vdso { self.vdso(map) } else { self.file(map) };
+            let found = if is_vdso { self.vdso(map) } else { self.file(rest) };
             let Some((path, image, debug, identity)) = found else { continue };
             let Some(Placement { bias, start, end }) = Placement::at_base(image.segments(), map.start) else {
                 continue;
@@ -179,12 +179,17 @@ impl StoppedProcess {
         modules
     }
 
-    /// The file of a mapping; what of it is in memory, where the file cannot be had.
-    fn file(&mut self, map: &Map) -> Option<Named> {
+    /// The file that the first of `maps` shows from its beginning; what of it is in memory, where it cannot be had.
+    fn file(&mut self, maps: &[Map]) -> Option<Named> {
+        let map = maps.first()?;
         let path = map.path.clone()?;
         let key = FileKey { device: map.device.clone(), inode: map.inode, path: path.clone() };
         if !self.images.contains_key(&key) {
-            let image = files::image(self.task, map)?;
+            let Some(image) = files::image(self.task, map) else {
+                let image = files::from_memory(&*self.snapshot.memory, maps)?;
+                let debug = self.find.debug_file(&image, &path).map(Arc::new);
+                return Some((path, Arc::new(image), debug, Identity::Memory));
+            };
             let debug = self.find.debug_file(&image, &path).map(Arc::new);
             self.images.insert(key.clone(), (Arc::new(image), debug));
         }

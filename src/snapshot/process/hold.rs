@@ -58,14 +58,12 @@ impl Hold {
         if let Some(why) = refusal::beforehand(pid, &facts) {
             return Err(held(why));
         }
-        let alive = |id: &u32| Facts::of(*id).is_ok_and(|facts| !facts.is_dead());
-        let alive = threads(pid).unwrap_or_default().into_iter().find(alive).ok_or_else(|| held(Refusal::Zombie))?;
         let read = |error| explained(pid, error);
-        let mut process = StoppedProcess::open_by(pid, alive, options.find.clone()).map_err(read)?;
+        let mut process = open(pid, &options.find)?;
         let (keeper, stopped) = Keeper::start(pid, options.deadline).map_err(held)?;
         // From here on dropping the keeper lets the process go.
         let Stopped { still, absent, gaps, since } = stopped;
-        process.read_by(still.first().map_or(alive, |task| task.id)).map_err(read)?;
+        process.read_by(still.first().map_or(pid, |task| task.id)).map_err(read)?;
         process.user(facts.users[1]);
         let mut doing = HashMap::new();
         let snapshot = process.snapshot_mut();
@@ -102,6 +100,25 @@ impl Hold {
         drop(self.keeper);
         (self.process.into_snapshot(), self.since.elapsed())
     }
+}
+
+/// The process, by the first of its threads that lives: its own first one may have exited.
+fn open(pid: u32, find: &Find) -> Result<StoppedProcess, Error> {
+    /// Threads that come and go may be gone when they are looked at.
+    const ATTEMPTS: usize = 8;
+    let lives = |id: &u32| Facts::of(*id).is_ok_and(|facts| !facts.is_dead());
+    let gone = if Facts::of(pid).is_ok() { Refusal::Zombie } else { Refusal::Exited };
+    let mut refused = Error::Held { pid, why: gone };
+    for _ in 0..ATTEMPTS {
+        let all = [pid].into_iter().chain(threads(pid).unwrap_or_default());
+        let Some(alive) = all.into_iter().find(lives) else { break };
+        match StoppedProcess::open_by(pid, alive, find.clone()) {
+            Ok(process) => return Ok(process),
+            Err(error) if lives(&alive) => return Err(explained(pid, error)),
+            Err(error) => refused = explained(pid, error),
+        }
+    }
+    Err(refused)
 }
 
 fn thread(snapshot: &Snapshot, task: &Still) -> Option<Thread> {

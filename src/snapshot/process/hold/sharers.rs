@@ -15,16 +15,14 @@ pub(super) struct Sharing {
     pub unknown: Option<Gap>,
 }
 
-/// The tasks outside process `pid` that have its memory, those in `known` left out.
-pub(super) fn of(pid: u32, known: &[u32]) -> Sharing {
+/// The tasks outside process `pid` that have the memory of `inside`, a task of it that does not end meanwhile.
+pub(super) fn of(pid: u32, inside: u32) -> Sharing {
     let mut tasks = vec![];
     let mut unknown = vec![];
-    // The first thread may have exited and hold no memory any more.
-    let inside = known.first().copied().unwrap_or(pid);
     let size = memory_size(inside);
-    for other in processes().into_iter().filter(|other| *other != pid && !known.contains(other)) {
+    for other in processes().into_iter().filter(|other| *other != pid) {
         match have_same_memory(inside, other) {
-            Ok(true) => tasks.extend(threads(other).unwrap_or_default().iter().filter(|id| !known.contains(id))),
+            Ok(true) => tasks.extend(threads(other).unwrap_or_default()),
             Ok(false) => {}
             // A process that is gone shares nothing.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
@@ -43,7 +41,8 @@ fn processes() -> Vec<u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
-fn have_same_memory(one: u32, other: u32) -> io::Result<bool> {
+/// Whether two tasks run in the same memory.
+pub(super) fn have_same_memory(one: u32, other: u32) -> io::Result<bool> {
     let (one, other) = (libc::c_long::from(one.cast_signed()), libc::c_long::from(other.cast_signed()));
     // SAFETY: takes numbers only.
     match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) } {

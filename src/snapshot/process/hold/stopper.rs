@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 /// First and longest pause between two looks at threads that have not stopped yet.
 const PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 
+/// How often tasks that share the memory are looked for.
+const ROUNDS: usize = 8;
+/// How long those may take to stop when the time is over already.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// The tasks of a process that were told to stop. Belongs to one thread, as ptrace does.
 pub(super) struct Stopper {
     pid: u32,
@@ -64,35 +69,9 @@ impl Stopper {
         let since = Instant::now();
         let deadline = since + within;
         let mut dead = self.stop_threads(deadline)?;
-        let mut gaps = vec![];
-        let mut absent = vec![];
-        // What shares the memory can make more of its kind until it is stopped, so look until nothing new is found.
-        loop {
-            let Sharing { tasks, unknown } = sharers::of(self.pid, &self.tasks.keys().copied().collect::<Vec<_>>());
-            let new: Vec<u32> =
-                tasks.into_iter().filter(|id| absent.iter().all(|known: &Absent| known.id != *id)).collect();
-            if new.is_empty() {
-                gaps.extend(unknown);
-                break;
-            }
-            for id in new {
-                match self.seize(id, true) {
-                    Ok(Seized::Yes) => {}
-                    Ok(Seized::Dead) => {}
-                    Err(_) => absent.push(Absent {
-                        id,
-                        name: Facts::of(id).ok().map(|it| it.name),
-                        why: Absence::SharesMemory,
-                    }),
-                }
-            }
-            self.settle(deadline);
-            if Instant::now() >= deadline {
-                break;
-            }
-        }
-        if absent.is_empty() && self.tasks.values().any(|task| task.shares) {
-            // A vfork parent stops once its child has.
+        let (mut absent, gaps) = self.stop_sharers(deadline);
+        if self.tasks.values().any(|task| task.shares) {
+            // What was stopped last may have made a thread of the process before.
             dead = self.stop_threads(deadline)?;
         }
         absent.extend(dead);
@@ -108,6 +87,43 @@ impl Stopper {
             return Err(Refusal::Exited);
         }
         Ok(Stopped { still, absent, gaps, since })
+    }
+
+    /// Stops what shares the memory, until nothing new is found: it can make more of its kind before it is stopped.
+    /// Those that must not be stopped, and what could not be found out, are the answer.
+    fn stop_sharers(&mut self, deadline: Instant) -> (Vec<Absent>, Vec<Gap>) {
+        let mut absent: Vec<Absent> = vec![];
+        for _ in 0..ROUNDS {
+            let is_still = |(id, task): (&u32, &Task)| matches!(task.told, Told::Stopped(_)).then_some(*id);
+            let inside = self.tasks.iter().find_map(is_still).unwrap_or(self.pid);
+            let Sharing { tasks, unknown } = sharers::of(self.pid, inside);
+            let is_new = |id: &u32| !self.tasks.contains_key(id) && absent.iter().all(|known| known.id != *id);
+            let new: Vec<u32> = tasks.into_iter().filter(is_new).collect();
+            if new.is_empty() {
+                return (absent, unknown.into_iter().collect());
+            }
+            for &id in &new {
+                let name = Facts::of(id).ok().map(|facts| facts.name);
+                if self.seize(id, true).is_err() {
+                    absent.push(Absent { id, name, why: Absence::SharesMemory });
+                }
+            }
+            // Threads that do not stop at all, as a vfork parent does not, leave no time for these.
+            self.settle(deadline.max(Instant::now() + GRACE));
+            self.let_go_of(|id| sharers::have_same_memory(inside, id).is_ok_and(|same| !same), &new);
+        }
+        let what =
+            "whether all tasks that share its memory were found; they made more of their kind all the time".to_owned();
+        (absent, vec![Gap::Unchecked { what }])
+    }
+
+    /// Lets those of `ids` run on that have replaced their memory by exec before they stopped.
+    fn let_go_of(&mut self, has_left: impl Fn(u32) -> bool, ids: &[u32]) {
+        for &id in ids.iter().filter(|id| has_left(**id)) {
+            if let Some(task) = self.tasks.remove(&id) {
+                let_go(id, &task);
+            }
+        }
     }
 
     /// Whether every thread there is stands still, and so does everything else that was stopped.
@@ -201,15 +217,17 @@ fn why_absent(id: u32, task: &Task) -> Absence {
     }
 }
 
+/// Lets a task run on, its signal with it. What has not stopped is let go by the kernel when this thread ends.
+fn let_go(id: u32, task: &Task) {
+    let told = if let Told::Stopped(_) = task.told { task.told } else { ptrace::look(id.cast_signed()) };
+    let signal = if let Told::Stopped(signal) = told { signal } else { 0 };
+    if ptrace::detach(id.cast_signed(), signal).is_err() {
+        ptrace::bury(id.cast_signed());
+    }
+}
+
 impl Drop for Stopper {
-    /// Lets go of everything. What has not stopped yet is let go by the kernel when this thread ends.
     fn drop(&mut self) {
-        for (&id, task) in &self.tasks {
-            let told = if let Told::Stopped(_) = task.told { task.told } else { ptrace::look(id.cast_signed()) };
-            let signal = if let Told::Stopped(signal) = told { signal } else { 0 };
-            if ptrace::detach(id.cast_signed(), signal).is_err() {
-                ptrace::bury(id.cast_signed());
-            }
-        }
+        self.tasks.iter().for_each(|(&id, task)| let_go(id, task));
     }
 }
