@@ -56,6 +56,7 @@ pub mod report;
 pub mod rows;
 pub mod snapshot;
 pub mod symbol;
+mod thread_start;
 pub mod trace;
 
 pub use error::Error;
