@@ -1,5 +1,8 @@
 //! The command line: arguments → one library call → print.
 
+#[path = "main/check.rs"]
+mod check;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{self, BufWriter};
 use std::path::PathBuf;
@@ -37,6 +40,8 @@ enum Command {
     /// Reports what happened to the process in a core file (plain or zstd-compressed)
     #[command(after_help = EXAMPLES)]
     Core(Core),
+    /// Says whether functions of a process may be replaced now, or could have been in a core file
+    Check(check::Check),
 }
 
 #[derive(Args)]
@@ -100,14 +105,20 @@ fn threads(text: &str) -> Result<Threads, String> {
 }
 
 fn main() -> ExitCode {
-    let Command::Core(arguments) = Cli::parse().command;
+    match Cli::parse().command {
+        Command::Core(arguments) => core(&arguments),
+        Command::Check(arguments) => arguments.run(),
+    }
+}
+
+fn core(arguments: &Core) -> ExitCode {
     match analyze::core(&arguments.core, &arguments.options(), &mut *arguments.printer()) {
         Ok(Outcome::Whole) => ExitCode::SUCCESS,
         Ok(Outcome::Partial) => ExitCode::from(4),
         Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("surestack: {error}");
-            ExitCode::from(if matches!(error, Error::NoThread { .. } | Error::NoSymbol { .. }) { 2 } else { 3 })
+            ExitCode::from(if error.is_usage() { 2 } else { 3 })
         }
     }
 }
