@@ -3,7 +3,6 @@
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 use surestack::consistency::{self, Examined, Named, Overall, Request, Vouch};
 use surestack::error::Error;
 use surestack::image::Find;
