@@ -19,6 +19,7 @@ mod expand;
 mod functions;
 mod json;
 mod names;
+mod permit;
 mod scan;
 mod setjmp;
 mod target;
@@ -31,6 +32,7 @@ pub use decision::{Answer, Decision, Hit, Overall, Reason, Standing, Wait, decid
 pub use expand::{Expanded, expand};
 pub use json::json;
 pub use names::{Named, Place, Ranges, Several};
+pub use permit::{Checked, Permit, check};
 pub use scan::{Frames, Searched, Spared, search};
 pub use target::{Part, Target, Version, Whose};
 pub use text::Text;

@@ -42,6 +42,8 @@ pub struct Process {
     pub name: Option<String>,
     /// The beginning of its command line (`pr_psargs`).
     pub arguments: Option<String>,
+    /// The user it runs as, where that is known.
+    pub user: Option<u32>,
     /// The auxiliary vector, in the kernel's order.
     pub auxv: Vec<(u64, u64)>,
 }
@@ -145,6 +147,11 @@ pub enum Gap {
         start: u64,
         /// One past the last.
         end: u64,
+    },
+    /// Something about a live process that could not be found out.
+    Unchecked {
+        /// What, in words.
+        what: String,
     },
     /// A note or header that cannot be used, and why.
     Damaged {

@@ -9,11 +9,11 @@ use super::target::Target;
 use super::trace::{Of, State, ThreadTrace, Trace};
 use super::world::{Obstacle, Unlisted, World};
 use crate::error::Error;
-use crate::snapshot::{Absence, Absent, Snapshot};
+use crate::snapshot::{Absence, Absent, Gap, Snapshot};
 use crate::symbol::{Store, Symbols};
 use crate::trace::{Known, Tracer};
 use std::ops::Range;
-use surestack_walk::{Registry, Regs, Stop};
+use surestack_walk::{Register, Registry, Regs, Stop};
 
 /// More frames than a thread whose functions are to be replaced should have; deeper stacks are doubted.
 const BUDGET: usize = 1 << 20;
@@ -76,14 +76,26 @@ pub struct Examined {
 /// # Errors
 /// When a name is no function's or several functions', or a range holds no code.
 pub fn examine(snapshot: &Snapshot, known: &Known, request: &Request<'_>) -> Result<Examined, Error> {
+    examine_until(snapshot, known, request, || None)
+}
+
+/// The same, with what `changed` says to have happened meanwhile.
+pub(super) fn examine_until(
+    snapshot: &Snapshot,
+    known: &Known,
+    request: &Request<'_>,
+    changed: impl FnOnce() -> Option<Obstacle>,
+) -> Result<Examined, Error> {
     let vouched = |vouch: Vouch| request.vouches.contains(&vouch);
     let (targets, mut obstacles) = find(snapshot, request)?;
     if !vouched(Vouch::NoJumps) {
         obstacles.extend(setjmp(snapshot, &targets));
     }
     obstacles.extend(snapshot.absent.iter().filter_map(sharing));
+    obstacles.extend(snapshot.gaps.iter().filter_map(unchecked));
     let traces = record(snapshot, known, request);
-    let searched = (!vouched(Vouch::StacksListed)).then(|| search(snapshot, &targets, &traces, &spared(request)));
+    let searched = (!vouched(Vouch::StacksListed))
+        .then(|| search(snapshot, &targets, &traces, &spared(request, snapshot.arch.sp)));
     let unlisted = match &searched {
         Some(searched) => {
             obstacles.extend(searched.obstacles.iter().cloned());
@@ -91,6 +103,7 @@ pub fn examine(snapshot: &Snapshot, known: &Known, request: &Request<'_>) -> Res
         }
         None => Unlisted::Vouched,
     };
+    obstacles.extend(changed());
     let decision = decide(&targets, &traces, &World { unlisted, obstacles });
     Ok(Examined { targets, traces, searched, decision })
 }
@@ -130,12 +143,26 @@ fn sharing(absent: &Absent) -> Option<Obstacle> {
     (absent.why == Absence::SharesMemory).then_some(Obstacle::SharesMemory { id: absent.id })
 }
 
-fn spared(request: &Request<'_>) -> Spared {
+/// What was not found out about threads. Memory that is missing shows in the search.
+fn unchecked(gap: &Gap) -> Option<Obstacle> {
+    match gap {
+        Gap::Unchecked { what } | Gap::Damaged { what } => Some(Obstacle::Unchecked { what: what.clone() }),
+        Gap::Truncated { .. } | Gap::Filtered { .. } => None,
+    }
+}
+
+fn spared(request: &Request<'_>, sp: Register) -> Spared {
     let vouched = request.vouches.iter().filter_map(|vouch| match vouch {
         Vouch::NoStackIn(range) => Some(range.clone()),
         _ => None,
     });
-    let ranges = request.stacks.iter().map(|stack| stack.range.clone()).chain(vouched).collect();
+    // What is judged by a trace is the memory that the trace is in.
+    let judged = request.stacks.iter().filter(|stack| is_on(stack, sp)).map(|stack| stack.range.clone());
+    let ranges = judged.chain(vouched).collect();
     let holds_none = request.vouches.contains(&Vouch::FramesHoldNoStacks);
     Spared { ranges, frames: if holds_none { Frames::HoldNone } else { Frames::MayHoldStacks } }
+}
+
+fn is_on(stack: &ListedStack, sp: Register) -> bool {
+    stack.regs.get(sp).is_some_and(|sp| stack.range.start <= sp && sp <= stack.range.end)
 }

@@ -103,6 +103,7 @@ fn reason(reason: &Reason) -> Value {
                 Obstacle::Setjmp { .. } => "setjmp",
                 Obstacle::Undecoded { .. } => "undecoded",
                 Obstacle::SharesMemory { .. } => "shares_memory",
+                Obstacle::Unchecked { .. } => "unchecked",
                 Obstacle::Unreadable { .. } => "unreadable",
                 Obstacle::ThreadsChanged => "threads_changed",
                 Obstacle::ModulesChanged => "modules_changed",

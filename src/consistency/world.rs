@@ -54,6 +54,11 @@ pub enum Obstacle {
         /// Its id.
         id: u32,
     },
+    /// Something about threads that could not be found out.
+    Unchecked {
+        /// What, in words.
+        what: String,
+    },
     /// Writable memory that cannot be read: a stack may be in it.
     Unreadable {
         /// Its addresses.
@@ -85,6 +90,7 @@ impl Obstacle {
             | Self::Setjmp { .. }
             | Self::Undecoded { .. }
             | Self::SharesMemory { .. }
+            | Self::Unchecked { .. }
             | Self::Unreadable { .. } => false,
         }
     }
@@ -103,6 +109,7 @@ impl fmt::Display for Obstacle {
                 write!(out, "what {target} calls at {at:#x} cannot be told, and setjmp may be among it")
             }
             Self::SharesMemory { id } => write!(out, "task {id} shares the memory and could not be stopped"),
+            Self::Unchecked { what } => write!(out, "not known: {what}"),
             Self::Unreadable { range } => {
                 write!(
                     out,

@@ -3,12 +3,25 @@
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
 use surestack::consistency::{self, Examined, Named, Overall, Request, Vouch};
 use surestack::error::Error;
 use surestack::image::Find;
+use surestack::snapshot::process::hold::{Hold, Options};
 use surestack::snapshot::{Snapshot, core_file};
 use surestack::symbol::{Store, Symbols};
 use surestack::trace::Known;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  surestack check 1234 --functions targets                which threads stand in the way, and what to wait for
+  surestack check --retries 50 --every 20 1234 --functions targets
+  surestack check core.1234 --functions targets --json    could they have been replaced then?
+
+The process is stopped while it is looked at, and runs on afterwards.
+
+Exit codes: 0 apply; 1 retry later; 5 refuse; 2 wrong usage, a name that fits no function or several; 3 unreadable";
 
 #[derive(Args)]
 pub struct Check {
@@ -71,7 +84,27 @@ impl Check {
         let names = Named::list(&std::fs::read_to_string(&self.functions).map_err(read)?)?;
         let request = Request { names, vouches: self.vouch.clone(), ..Request::default() };
         let find = Find { exe: self.exe.clone(), sysroots: self.sysroot.clone(), ..Find::default() };
-        self.core(Path::new(&self.target), &find, &request)
+        match self.target.parse() {
+            Ok(pid) => self.process(pid, find, &request),
+            Err(_) => self.core(Path::new(&self.target), &find, &request),
+        }
+    }
+
+    fn process(&self, pid: u32, find: Find, request: &Request<'_>) -> Result<Overall, Error> {
+        let options = Options { find, ..Options::default() };
+        let mut left = self.retries;
+        loop {
+            let hold = Hold::stop(pid, &options)?;
+            let checked = consistency::check(&hold, &Known::default(), request)?;
+            let examined = checked.examined().clone();
+            let (snapshot, _) = hold.resume();
+            if left == 0 || !matches!(examined.decision.overall, Overall::RetryLater(_)) {
+                self.print(&snapshot, &examined);
+                return Ok(examined.decision.overall);
+            }
+            left = left.saturating_sub(1);
+            sleep(Duration::from_millis(self.every));
+        }
     }
 
     fn core(&self, path: &Path, find: &Find, request: &Request<'_>) -> Result<Overall, Error> {
