@@ -11,21 +11,30 @@
 //! process can lead back into one. What was not looked at counts against.
 //!
 //! What it can't do: know about ways back that no trace and no memory shows, such as a return address that the program has
-//! encrypted. Those are named by the rules that refuse them (`setjmp`), or vouched for by the caller.
+//! encrypted. Those are named by the rules that refuse them (`setjmp`), or vouched for by the caller ([`Vouch`]).
 
+mod check;
 mod decision;
 mod expand;
 mod functions;
+mod json;
 mod names;
+mod permit;
 mod scan;
+mod setjmp;
 mod target;
+mod text;
 mod trace;
 mod world;
 
+pub use check::{Examined, ListedStack, Request, Vouch, examine};
 pub use decision::{Answer, Decision, Hit, Overall, Reason, Standing, Wait, decide};
 pub use expand::{Expanded, expand};
+pub use json::json;
 pub use names::{Named, Place, Ranges, Several};
+pub use permit::{Checked, Permit, check};
 pub use scan::{Frames, Searched, Spared, search};
 pub use target::{Part, Target, Version, Whose};
+pub use text::Text;
 pub use trace::{Of, State, ThreadTrace, Trace, TraceFrame};
 pub use world::{Obstacle, Unlisted, World};

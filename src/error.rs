@@ -119,6 +119,18 @@ fn list(ids: &[u32]) -> String {
 }
 
 impl Error {
+    /// Whether something was asked for that is not there, rather than the target being unreadable.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoThread { .. }
+                | Self::NoSymbol { .. }
+                | Self::BadTarget { .. }
+                | Self::NoFunction { .. }
+                | Self::SeveralFunctions { .. }
+        )
+    }
+
     /// Whether the input is not a core file at all, rather than a core file that could not be read.
     pub fn is_not_a_core(&self) -> bool {
         matches!(self, Self::NotCore { .. } | Self::Compressed { .. })

@@ -1,5 +1,7 @@
 //! The command line: arguments → one library call → print.
 
+#[path = "main/check.rs"]
+mod check;
 #[path = "main/core.rs"]
 mod core_file;
 #[path = "main/process.rs"]
@@ -17,6 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   surestack core core.1234                      what happened, and every thread's stack
   surestack process 1234                        every thread's stack of a running process
+  surestack check 1234 --functions targets      may these functions be replaced now?
 
 Exit codes: 0 all well; 2 wrong usage; 3 nothing that can be read; 4 the report is partial, and says why";
 
@@ -38,6 +41,9 @@ enum Command {
     Process(process::Process),
     /// Answers lines of JSON about stopped threads, for other tools (docs/serve.md)
     Serve,
+    /// Says whether functions of a process may be replaced now, or could have been in a core file
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Check),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
             let (input, output) = (io::stdin().lock(), io::stdout().lock());
             surestack::serve::serve(input, output).map(|()| Outcome::Whole).map_err(Error::Write)
         }
+        Command::Check(arguments) => return arguments.run(),
     };
     match outcome {
         Ok(Outcome::Whole) => ExitCode::SUCCESS,
@@ -55,7 +62,7 @@ fn main() -> ExitCode {
         Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("surestack: {error}");
-            ExitCode::from(if matches!(error, Error::NoThread { .. } | Error::NoSymbol { .. }) { 2 } else { 3 })
+            ExitCode::from(if error.is_usage() { 2 } else { 3 })
         }
     }
 }

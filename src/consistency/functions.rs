@@ -98,7 +98,7 @@ impl<'s> Functions<'s> {
             let after = described.partition_point(|range| range.start <= address);
             after.checked_sub(1).and_then(|last| reach.get(last)).is_some_and(|end| address < *end)
         };
-        let is_function = |function: &&Function<'_>| function.kind != STT_NOTYPE && function.size != 0;
+        let is_function = |function: &&Function<'_>| function.kind != STT_NOTYPE;
         let outside = self.list.iter().filter(is_function).filter(|function| !covered(function.start));
         outside.map(|function| function.name).filter(|name| !START_UP.contains(name)).collect()
     }

@@ -42,10 +42,22 @@ pub enum Obstacle {
         /// Address of the call.
         at: u64,
     },
+    /// Code of a target that cannot be read or decoded, so that nobody can tell what it calls.
+    Undecoded {
+        /// The target.
+        target: String,
+        /// Where the code begins.
+        at: u64,
+    },
     /// A task runs in this memory, is no thread of the process and could not be stopped.
     SharesMemory {
         /// Its id.
         id: u32,
+    },
+    /// Something about threads that could not be found out.
+    Unchecked {
+        /// What, in words.
+        what: String,
     },
     /// Writable memory that cannot be read: a stack may be in it.
     Unreadable {
@@ -74,9 +86,12 @@ impl Obstacle {
     pub fn passes(&self) -> bool {
         match self {
             Self::ThreadsChanged | Self::ModulesChanged | Self::Unlisted { .. } => true,
-            Self::InlinesUnknown { .. } | Self::Setjmp { .. } | Self::SharesMemory { .. } | Self::Unreadable { .. } => {
-                false
-            }
+            Self::InlinesUnknown { .. }
+            | Self::Setjmp { .. }
+            | Self::Undecoded { .. }
+            | Self::SharesMemory { .. }
+            | Self::Unchecked { .. }
+            | Self::Unreadable { .. } => false,
         }
     }
 }
@@ -88,9 +103,13 @@ impl fmt::Display for Obstacle {
                 write!(out, "which code has a copy of {target} is not known: {why}")
             }
             Self::Setjmp { function, at } => {
-                write!(out, "{function} calls setjmp before {at:#x}, and longjmp can lead back there unseen")
+                write!(out, "{function} calls setjmp at {at:#x}, and longjmp can lead back there unseen")
+            }
+            Self::Undecoded { target, at } => {
+                write!(out, "what {target} calls at {at:#x} cannot be told, and setjmp may be among it")
             }
             Self::SharesMemory { id } => write!(out, "task {id} shares the memory and could not be stopped"),
+            Self::Unchecked { what } => write!(out, "not known: {what}"),
             Self::Unreadable { range } => {
                 write!(
                     out,
