@@ -3,20 +3,40 @@
 use std::env;
 use std::fs;
 use std::process::ExitCode;
+use surestack_oracle::clear;
 use surestack_oracle::contender;
 use surestack_oracle::error::{Error, Result};
 use surestack_oracle::measure::{Outcome, Plan};
 use surestack_oracle::programs;
+use surestack_oracle::rows;
 use surestack_oracle::run::{self, Ran};
 use surestack_oracle::session::Begin;
 use surestack_oracle::table;
 use surestack_oracle::targets::{Set, TARGETS, Target};
 
-const USAGE: &str = "usage: surestack-oracle short|full [--target NAME]... [--table FILE] [--causes FILE] [--jobs N]
+const USAGE: &str =
+    "usage: surestack-oracle [clear|rows] short|full [--target NAME]... [--table FILE] [--causes FILE] [--jobs N]
+    clear: decides about drawn functions instead; rows: holds proofs of unwind rows against what is executed
     instead of what the set says for each target:
     [--from kernel|entry] [--every N] [--max-steps N] [--inject SIGNAL-NUMBER] [--every-inject N]";
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// Is the chain right, and trusted?
+    Chain,
+    /// Is a thread clear of drawn functions?
+    Clear,
+    /// Are proofs of rows right?
+    Rows,
+}
+
+/// In the mode `clear`: every Nth instruction, up to so many of each program.
+const CLEAR_EVERY: u64 = 61;
+const CLEAR_STEPS: u64 = 200_000;
+
 struct Arguments {
+    question: Question,
     set: Set,
     targets: Vec<String>,
     table: Option<String>,
@@ -48,12 +68,22 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
-    let set = match words.next().as_deref() {
+    let mut first = words.next();
+    let question = match first.as_deref() {
+        Some("clear") => Question::Clear,
+        Some("rows") => Question::Rows,
+        _ => Question::Chain,
+    };
+    if question != Question::Chain {
+        first = words.next();
+    }
+    let set = match first.as_deref() {
         Some("short") => Set::Short,
         Some("full") => Set::Full,
         _ => return Err(Error::new("which set?")),
     };
     let mut arguments = Arguments {
+        question,
         set,
         targets: Vec::new(),
         table: None,
@@ -125,9 +155,17 @@ fn adjusted(plan: Plan, arguments: &Arguments) -> Plan {
     }
 }
 
-/// Says whether all targets could be run.
+/// Says whether all targets could be run, and nothing was found that must not be.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let ran = run::run(&chosen(arguments)?, arguments.jobs, report);
+    match arguments.question {
+        Question::Chain => run_chain(arguments),
+        Question::Clear => run_clear(arguments),
+        Question::Rows => run_rows(arguments),
+    }
+}
+
+fn run_chain(arguments: &Arguments) -> Result<bool> {
+    let ran = run::run(&chosen(arguments)?, arguments.jobs, run::measured, report);
     let failures = ran.iter().filter(|(_, outcome)| outcome.is_err()).count();
     let outcomes: Vec<Outcome> = ran.into_iter().filter_map(|(_, outcome)| outcome.ok()).collect();
 
@@ -147,7 +185,55 @@ fn run(arguments: &Arguments) -> Result<bool> {
     Ok(failures == 0)
 }
 
-fn report((target, outcome): &Ran) {
+fn run_clear(arguments: &Arguments) -> Result<bool> {
+    let work = |target: &Target, plan: &Plan| clear::measure(target, &sparser(*plan, arguments));
+    let outcomes = finished(run::run(&chosen(arguments)?, arguments.jobs, work, |(target, outcome)| match outcome {
+        Ok(counts) => eprintln!("{}: {} steps", target.name, counts.steps),
+        Err(error) => eprintln!("{}: {error}", target.name),
+    }));
+    let text = clear::table::table(&outcomes);
+    print!("{text}");
+    written(arguments.table.as_ref(), &text)?;
+    let examples = clear::table::examples(&outcomes);
+    written(arguments.causes.as_ref(), &examples)?;
+    let wrong: usize = outcomes.iter().map(|(_, counts)| counts.false_clear.len()).sum();
+    if wrong > 0 {
+        print!("{examples}");
+    }
+    Ok(wrong == 0)
+}
+
+fn run_rows(arguments: &Arguments) -> Result<bool> {
+    let outcomes =
+        finished(run::run(&chosen(arguments)?, arguments.jobs, rows::measure, |(target, outcome)| match outcome {
+            Ok(counts) => eprintln!("{}: {} instructions", target.name, counts.asked()),
+            Err(error) => eprintln!("{}: {error}", target.name),
+        }));
+    let text = rows::table::table(&outcomes);
+    print!("{text}");
+    written(arguments.table.as_ref(), &text)?;
+    Ok(outcomes.iter().all(|(_, counts)| counts.refuted() == 0))
+}
+
+/// A decision is asked for less often, and not so far into each program, unless the arguments say so.
+fn sparser(plan: Plan, arguments: &Arguments) -> Plan {
+    Plan {
+        every: arguments.every.unwrap_or(CLEAR_EVERY),
+        max_steps: arguments.max_steps.unwrap_or(plan.max_steps.min(CLEAR_STEPS)),
+        ..plan
+    }
+}
+
+/// The outcomes of those targets that could be run.
+fn finished<T>(ran: Vec<Ran<T>>) -> Vec<(&'static str, T)> {
+    ran.into_iter().filter_map(|(target, outcome)| Some((target.name, outcome.ok()?))).collect()
+}
+
+fn written(path: Option<&String>, text: &str) -> Result<()> {
+    path.map_or(Ok(()), |path| fs::write(path, text).map_err(|e| Error::system(path, e)))
+}
+
+fn report((target, outcome): &Ran<Outcome>) {
     match outcome {
         Ok(outcome) => eprintln!(
             "{}: {} steps in {:.1} s, ended {:?}",
