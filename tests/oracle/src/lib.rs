@@ -10,10 +10,12 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("the oracle knows x86_64 Linux only");
 
+pub mod causes;
 pub mod clear;
 mod code;
 pub mod contender;
 pub mod decode;
+pub mod document;
 pub mod error;
 pub mod functions;
 pub mod maps;

@@ -3,10 +3,12 @@
 use std::env;
 use std::fs;
 use std::process::ExitCode;
+use surestack_oracle::causes;
 use surestack_oracle::clear;
 use surestack_oracle::contender;
+use surestack_oracle::document;
 use surestack_oracle::error::{Error, Result};
-use surestack_oracle::measure::{Outcome, Plan};
+use surestack_oracle::measure::{OURS, Outcome, Plan};
 use surestack_oracle::programs;
 use surestack_oracle::rows;
 use surestack_oracle::run::{self, Ran};
@@ -172,9 +174,7 @@ fn run_chain(arguments: &Arguments) -> Result<bool> {
     let names: Vec<String> = contender::all().iter().map(|c| c.name().to_owned()).collect();
     let text = table::table(&names, contender::missing(), &outcomes);
     print!("{text}");
-    if let Some(path) = &arguments.table {
-        fs::write(path, &text).map_err(|e| Error::system(path, e))?;
-    }
+    written(arguments, &text)?;
     let default = programs::directory().join("causes.md");
     let path = arguments.causes.as_ref().map_or(default, Into::into);
     fs::write(&path, table::causes(&names, &outcomes)).map_err(|e| Error::system(path.display(), e))?;
@@ -182,7 +182,13 @@ fn run_chain(arguments: &Arguments) -> Result<bool> {
     if failures > 0 {
         println!("{failures} targets could not be run.");
     }
-    Ok(failures == 0)
+    let ours = names.iter().zip(table::pooled(&names, &outcomes)).find(|(name, _)| *name == OURS);
+    let unlisted = ours.as_ref().map(|(_, score)| causes::unlisted(score)).unwrap_or_default();
+    if !unlisted.is_empty() {
+        println!("Wrong for reasons that are not listed, after {}.", unlisted.join(", "));
+    }
+    let trusted = ours.map_or(0, |(_, score)| score.false_trusts.len());
+    Ok(failures == 0 && unlisted.is_empty() && trusted == 0)
 }
 
 fn run_clear(arguments: &Arguments) -> Result<bool> {
@@ -193,9 +199,11 @@ fn run_clear(arguments: &Arguments) -> Result<bool> {
     }));
     let text = clear::table::table(&outcomes);
     print!("{text}");
-    written(arguments.table.as_ref(), &text)?;
+    written(arguments, &text)?;
     let examples = clear::table::examples(&outcomes);
-    written(arguments.causes.as_ref(), &examples)?;
+    if let Some(path) = &arguments.causes {
+        fs::write(path, &examples).map_err(|e| Error::system(path, e))?;
+    }
     let wrong: usize = outcomes.iter().map(|(_, counts)| counts.false_clear.len()).sum();
     if wrong > 0 {
         print!("{examples}");
@@ -211,7 +219,7 @@ fn run_rows(arguments: &Arguments) -> Result<bool> {
         }));
     let text = rows::table::table(&outcomes);
     print!("{text}");
-    written(arguments.table.as_ref(), &text)?;
+    written(arguments, &text)?;
     Ok(outcomes.iter().all(|(_, counts)| counts.refuted() == 0))
 }
 
@@ -229,8 +237,14 @@ fn finished<T>(ran: Vec<Ran<T>>) -> Vec<(&'static str, T)> {
     ran.into_iter().filter_map(|(target, outcome)| Some((target.name, outcome.ok()?))).collect()
 }
 
-fn written(path: Option<&String>, text: &str) -> Result<()> {
-    path.map_or(Ok(()), |path| fs::write(path, text).map_err(|e| Error::system(path, e)))
+/// Writes the table where the arguments want it.
+fn written(arguments: &Arguments, text: &str) -> Result<()> {
+    let name = match arguments.question {
+        Question::Chain => "oracle",
+        Question::Clear => "oracle clear",
+        Question::Rows => "oracle rows",
+    };
+    arguments.table.as_ref().map_or(Ok(()), |path| document::write(path, name, text))
 }
 
 fn report((target, outcome): &Ran<Outcome>) {
