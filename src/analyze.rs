@@ -1,5 +1,9 @@
 //! Snapshot → report.
 
+mod process;
+
+pub use process::process;
+
 use crate::error::Error;
 use crate::fold::{Fold, Folded};
 use crate::image::find::Find;
@@ -14,7 +18,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use surestack_signal_frame::SavedContext;
-use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Registry, Regs, SignalSign, Stop};
+use surestack_walk::{CodeAddress, FoundBy, Frame, Link, Marker, Registry, Regs, SignalSign, Stop};
 
 /// The highest signal number.
 const SIGNALS: i32 = 64;
@@ -100,14 +104,10 @@ pub fn snapshot_of(
     options: &Options,
     printer: &mut dyn Printer,
 ) -> Result<Outcome, Error> {
-    let known = Known::default();
-    let markers = (1..).zip(&options.markers).map(|(id, marking)| marking.find(snapshot, id));
-    let markers = markers.collect::<Result<Vec<_>, _>>()?;
-    let registry = Registry { markers: &markers, ..Registry::default() };
-    let tracer = Tracer::new(snapshot, &known).registry(registry).method(options.method).budget(options.budget);
-    let store = Store::default();
-    let symbols = Symbols::new(snapshot, &store);
-    let analysis = Analysis { snapshot, tracer, symbols, paths: paths(snapshot), options };
+    let (known, store) = (Known::default(), Store::default());
+    let markers = markers(snapshot, options)?;
+    let crashed = snapshot.threads.first().map(|thread| thread.id);
+    let analysis = Analysis::new(snapshot, &known, &store, &markers, options, crashed);
     printer.head(&analysis.head(source))?;
     let mut groups = Groups::default();
     for thread in analysis.chosen()? {
@@ -129,9 +129,15 @@ pub fn snapshot_of(
     Ok(if tail.is_partial() { Outcome::Partial } else { Outcome::Whole })
 }
 
+fn markers(snapshot: &Snapshot, options: &Options) -> Result<Vec<Marker<'static>>, Error> {
+    (1..).zip(&options.markers).map(|(id, marking)| marking.find(snapshot, id)).collect()
+}
+
 /// Everything one analysis stands on.
 struct Analysis<'s> {
     snapshot: &'s Snapshot,
+    /// The thread that took the fatal signal.
+    crashed: Option<u32>,
     tracer: Tracer<'s>,
     symbols: Symbols<'s>,
     paths: Vec<Arc<PathBuf>>,
@@ -154,11 +160,32 @@ struct BareFrame {
     sp: Option<u64>,
     callee_cfa: Option<u64>,
     regs: Option<Box<Regs>>,
+    delivered: Option<Box<Delivered>>,
 }
 
-impl Analysis<'_> {
+/// The signal whose frame was crossed to get to a frame, and what it was about.
+#[derive(Clone, Debug)]
+struct Delivered {
+    signal: SignalInfo,
+    what: String,
+}
+
+impl<'s> Analysis<'s> {
+    fn new(
+        snapshot: &'s Snapshot,
+        known: &'s Known,
+        store: &'s Store,
+        markers: &'s [Marker<'static>],
+        options: &'s Options,
+        crashed: Option<u32>,
+    ) -> Self {
+        let registry = Registry { markers, ..Registry::default() };
+        let tracer = Tracer::new(snapshot, known).registry(registry).method(options.method).budget(options.budget);
+        Self { snapshot, crashed, tracer, symbols: Symbols::new(snapshot, store), paths: paths(snapshot), options }
+    }
+
     /// The threads that were asked for, the crashed one first.
-    fn chosen(&self) -> Result<Vec<&Thread>, Error> {
+    fn chosen(&self) -> Result<Vec<&'s Thread>, Error> {
         let threads = &self.snapshot.threads;
         match self.options.threads {
             Threads::All => Ok(threads.iter().collect()),
@@ -171,18 +198,18 @@ impl Analysis<'_> {
     }
 
     fn crashed(&self, thread: &Thread) -> bool {
-        self.snapshot.threads.first().is_some_and(|first| first.id == thread.id)
+        self.crashed == Some(thread.id)
     }
 
     fn walk(&self, thread: &Thread) -> Walked {
         let mut fold = Fold::default();
         let judged = self.tracer.walk(&thread.regs, thread.stop, |frame| {
-            fold.push((frame.pc.value(), look_of(frame)), self.bare(frame));
+            fold.push((frame.pc.value(), look_of(frame)), self.bare(thread, frame));
         });
         Walked { frames: fold.finish(), judged }
     }
 
-    fn bare(&self, frame: &Frame<'_>) -> BareFrame {
+    fn bare(&self, thread: &Thread, frame: &Frame<'_>) -> BareFrame {
         let keep = frame.link != Link::Call || self.options.registers == Registers::Every;
         BareFrame {
             number: frame.index,
@@ -192,13 +219,18 @@ impl Analysis<'_> {
             sp: frame.regs.get(self.snapshot.arch.sp),
             callee_cfa: frame.callee_cfa,
             regs: keep.then(|| Box::new(*frame.regs)),
+            delivered: self.delivered(frame).map(|signal| {
+                let interrupted = Thread { regs: *frame.regs, signal: Some(signal), ..thread.clone() };
+                let what = words::what(self.snapshot, &interrupted, &|pc| self.function(pc));
+                Box::new(Delivered { signal, what })
+            }),
         }
     }
 
     fn report(&self, thread: &Thread, walked: Walked) -> ThreadReport {
         let Walked { frames, judged } = walked;
         let entry = |folded| match folded {
-            Folded::One(frame) => Entry::Frame(self.named(thread, frame)),
+            Folded::One(frame) => Entry::Frame(self.named(frame)),
             Folded::Repeat { length, times } => Entry::Repeat { length, times },
         };
         ThreadReport {
@@ -216,18 +248,14 @@ impl Analysis<'_> {
     }
 
     /// A frame with its names.
-    fn named(&self, thread: &Thread, frame: BareFrame) -> FrameReport {
-        let BareFrame { number, pc, link, found_by, sp, callee_cfa, regs } = frame;
+    fn named(&self, frame: BareFrame) -> FrameReport {
+        let BareFrame { number, pc, link, found_by, sp, callee_cfa, regs, delivered } = frame;
         let code = self.code(pc);
         let module = self.snapshot.space.module(code.lookup()).and_then(|(index, module)| {
             let offset = pc.value().wrapping_sub(module.bias);
             Some(ModuleOffset { index, path: Arc::clone(self.paths.get(index)?), offset })
         });
-        let signal = self.delivered(found_by, callee_cfa);
-        let what = signal.zip(regs.as_deref()).map(|(signal, regs)| {
-            let interrupted = Thread { regs: *regs, signal: Some(signal), ..thread.clone() };
-            words::what(self.snapshot, &interrupted, &|pc| self.function(pc))
-        });
+        let (signal, what) = delivered.map(|delivered| (delivered.signal, delivered.what)).unzip();
         let symbol = self.symbols.symbol(code);
         FrameReport { number, pc, link, found_by, sp, callee_cfa, module, symbol, regs, signal, what }
     }
@@ -239,12 +267,12 @@ impl Analysis<'_> {
     }
 
     /// The signal whose frame was crossed to get here.
-    fn delivered(&self, found_by: FoundBy, callee_cfa: Option<u64>) -> Option<SignalInfo> {
-        if found_by != FoundBy::SignalFrame(SignalSign::Bytes) {
+    fn delivered(&self, frame: &Frame<'_>) -> Option<SignalInfo> {
+        if frame.found_by != FoundBy::SignalFrame(SignalSign::Bytes) {
             return None;
         }
         let (arch, memory) = (self.snapshot.arch, &*self.snapshot.memory);
-        let signal = SavedContext::of_ucontext(arch, callee_cfa?).ok()?.signal(arch, memory).ok()?;
+        let signal = SavedContext::of_ucontext(arch, frame.callee_cfa?).ok()?.signal(arch, memory).ok()?;
         // For a handler without SA_SIGINFO the kernel leaves there what it finds.
         let is_written = (1..=SIGNALS).contains(&signal.number)
             && (signal.number != libc::SIGSEGV
@@ -270,6 +298,7 @@ impl Analysis<'_> {
             signal: crashed.and_then(|thread| thread.signal),
             signal_number: crashed.map(|thread| thread.stop.signal).filter(|number| *number != 0),
             what: crashed.map(|thread| words::what(self.snapshot, thread, &|pc| self.function(pc))).unwrap_or_default(),
+            held: None,
         }
     }
 
@@ -290,7 +319,7 @@ impl Analysis<'_> {
             debug: module.debug.is_some(),
         };
         let modules = self.snapshot.space.modules.iter().map(module).collect();
-        Tail { modules, gaps: self.snapshot.gaps.clone() }
+        Tail { modules, gaps: self.snapshot.gaps.clone(), absent: self.snapshot.absent.clone() }
     }
 }
 
@@ -326,7 +355,7 @@ fn look_of(frame: &Frame<'_>) -> u64 {
 }
 
 fn name(thread: &Thread) -> ThreadName {
-    ThreadName { id: thread.id, name: thread.name.clone() }
+    ThreadName { id: thread.id, name: thread.name.clone(), doing: None }
 }
 
 fn paths(snapshot: &Snapshot) -> Vec<Arc<PathBuf>> {

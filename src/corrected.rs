@@ -39,7 +39,7 @@ impl Unwinder for Corrected<'_> {
         }
         let pc = callee.pc().map_or(0, CodeAddress::lookup);
         if is_in(&self.snapshot.space, pc, GO_FOOT) {
-            return Ok(Step::End(Root::Registered));
+            return Ok(Step::End(Root::Named));
         }
         if is_in(&self.snapshot.space, pc, GO_FAULT) {
             caller.set_pc(CodeAddress::Exact(address));

@@ -1,7 +1,11 @@
 //! Why a target or a file cannot be read at all. What can be read in part is a snapshot with gaps, not an error.
 
+mod refusal;
+
 use std::io;
 use std::path::PathBuf;
+
+pub use refusal::Refusal;
 
 /// Why something cannot be read, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,14 @@ pub enum Error {
         what: &'static str,
         /// The system's reason.
         source: io::Error,
+    },
+    /// A process that cannot be stopped.
+    #[error("process {pid} cannot be stopped: {why}")]
+    Held {
+        /// Its id.
+        pid: u32,
+        /// Why not.
+        why: Refusal,
     },
     /// The thread that was asked for is not there.
     #[error("there is no thread {id}; there are {}", list(known))]

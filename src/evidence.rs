@@ -2,14 +2,26 @@
 
 mod call_site;
 mod frame;
+mod landing;
+mod linkage;
+mod nowhere;
+mod part;
 mod reach;
 mod root;
+mod table;
+mod text;
+
+pub use text::Unprobed;
 
 use crate::analysis::Text;
 use crate::kept::Kept;
-use crate::snapshot::Snapshot;
 use crate::snapshot::initial_stack::initial_sp;
+use crate::snapshot::{AddressSpace, Snapshot};
+use call_site::Lasting;
+use linkage::Linkage;
+use part::Parts;
 use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use surestack_cfi::{DwarfRows, Lookup, Row, Rows};
 use surestack_walk::{
@@ -19,6 +31,7 @@ use surestack_walk::{
 
 const AT_BASE: u64 = 7;
 const AT_ENTRY: u64 = 9;
+const AT_SYSINFO_EHDR: u64 = 33;
 /// Offset of `e_entry` in the header of a 64-bit ELF file.
 const E_ENTRY: u64 = 24;
 
@@ -29,16 +42,24 @@ pub struct Answers {
     initial_sp: OnceCell<Option<u64>>,
     /// By function, the instructions at which its rows describe another frame.
     moved: RefCell<Kept<u64, Vec<u64>>>,
+    parts: RefCell<Parts>,
+    /// By the module's number.
+    linkages: RefCell<HashMap<usize, Linkage>>,
+    /// By function.
+    texts: RefCell<Kept<u64, Proof>>,
 }
 
 /// What the code of one target says about calls and roots. Answers are kept.
 pub struct FileEvidence<'s> {
     arch: &'static Arch,
     memory: &'s dyn Memory,
+    code: Unprobed<'s>,
+    space: Option<&'s AddressSpace>,
     modules: &'s dyn Modules,
     stacks: &'s dyn Stacks,
     registry: Registry<'static>,
     starts: Vec<u64>,
+    vdso: Option<u64>,
     initial_sp: Option<u64>,
     answers: Rc<Answers>,
 }
@@ -53,14 +74,18 @@ impl<'s> FileEvidence<'s> {
         let starts = snapshot.process.aux(AT_ENTRY).into_iter().chain(loader).collect();
         let initial_sp = *answers.initial_sp.get_or_init(|| initial_sp(snapshot));
         let evidence = Self::of(snapshot.arch, memory, &snapshot.space, &snapshot.space);
-        Self { answers, ..evidence.starts(starts).initial_stack(initial_sp) }
+        let space = Some(&snapshot.space);
+        let (code, vdso) = (Unprobed::new(memory, space), snapshot.process.aux(AT_SYSINFO_EHDR));
+        Self { answers, space, code, vdso, ..evidence.starts(starts).initial_stack(initial_sp) }
     }
 
     /// Evidence from a target's memory, code and stacks.
     pub fn of(arch: &'static Arch, memory: &'s dyn Memory, modules: &'s dyn Modules, stacks: &'s dyn Stacks) -> Self {
         let registry = Registry::default();
         let answers = Rc::default();
-        Self { arch, memory, modules, stacks, registry, starts: Vec::new(), initial_sp: None, answers }
+        let code = Unprobed::new(memory, None);
+        let (starts, initial_sp, vdso, space) = (Vec::new(), None, None, None);
+        Self { arch, memory, code, space, modules, stacks, registry, starts, vdso, initial_sp, answers }
     }
 
     /// Makes known where the program and its interpreter begin.
@@ -77,9 +102,9 @@ impl<'s> FileEvidence<'s> {
         self
     }
 
-    /// The target's code.
-    fn text(&self) -> Text<'s> {
-        Text::new(self.memory)
+    /// The target's code, as it was before probes were planted.
+    fn text(&self) -> Text<'_> {
+        Text::new(&self.code)
     }
 
     /// Lends what unwind information says at `address`; `None` when it says nothing.
@@ -112,8 +137,20 @@ impl<'s> FileEvidence<'s> {
 
 impl Evidence for FileEvidence<'_> {
     fn call(&self, return_address: u64, callee: CodeAddress) -> Witness {
-        let mut known = self.answers.calls.borrow_mut();
-        *known.get_or_find((return_address, callee), || self.witness(return_address, callee))
+        let asked = (return_address, callee);
+        if let Some(witness) = self.answers.calls.borrow().get(&asked) {
+            return *witness;
+        }
+        let (witness, lasting) = self.witness(return_address, callee);
+        // A word that only the loader writes never leads back to where it led before.
+        if lasting == Lasting::Yes || witness == Witness::Confirmed {
+            self.answers.calls.borrow_mut().get_or_find(asked, || witness);
+        }
+        witness
+    }
+
+    fn call_to_nowhere(&self, regs: &Regs) -> Witness {
+        self.arrived(regs).unwrap_or(Witness::Unknown)
     }
 
     fn frame(&self, pc: CodeAddress) -> Proof {
@@ -124,8 +161,8 @@ impl Evidence for FileEvidence<'_> {
         RowEvidence::UNKNOWN
     }
 
-    fn text(&self, _pc: CodeAddress) -> Proof {
-        Proof::Unknown
+    fn text(&self, pc: CodeAddress) -> Proof {
+        self.unchanged(pc)
     }
 
     fn root(&self, root: Root, regs: &Regs) -> Proof {

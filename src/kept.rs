@@ -27,6 +27,11 @@ impl<K: Eq + Hash, V> Kept<K, V> {
         self.0.entry(asked).or_insert_with(find)
     }
 
+    /// The answer to `asked`, if it is kept.
+    pub fn get(&self, asked: &K) -> Option<&V> {
+        self.0.get(asked)
+    }
+
     /// How many answers are kept.
     #[cfg(test)]
     pub fn len(&self) -> usize {

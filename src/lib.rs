@@ -55,6 +55,7 @@ mod kept;
 pub mod marker;
 pub mod report;
 pub mod rows;
+pub mod serve;
 pub mod snapshot;
 pub mod symbol;
 pub mod trace;

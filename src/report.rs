@@ -15,10 +15,11 @@ pub mod text;
 pub mod words;
 
 use crate::image::BuildId;
-use crate::snapshot::{Gap, Identity, Process, SignalInfo};
+use crate::snapshot::{Absence, Absent, Gap, Identity, Process, SignalInfo};
 use crate::symbol::Symbol;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use surestack_reliable::{Doubted, Verdict};
 use surestack_walk::{Arch, CodeAddress, End, FoundBy, Link, Regs, Why};
 
@@ -60,6 +61,8 @@ pub struct Head {
     pub signal_number: Option<i32>,
     /// What happened, in one sentence: "SIGSEGV: read of null pointer + 0x18 through rax in gamma_fn".
     pub what: String,
+    /// For how long the process was stopped for this report, if it lives.
+    pub held: Option<Duration>,
 }
 
 /// The trace of one thread, or of several that are the same.
@@ -94,6 +97,8 @@ pub struct ThreadName {
     pub id: u32,
     /// Its name, where it is known.
     pub name: Option<String>,
+    /// What it was doing when it was stopped, in words; of live processes only.
+    pub doing: Option<String>,
 }
 
 /// An entry in a list of frames.
@@ -155,12 +160,14 @@ pub struct Tail {
     pub modules: Vec<ModuleReport>,
     /// What is missing from the snapshot.
     pub gaps: Vec<Gap>,
+    /// Tasks whose stacks could not be had.
+    pub absent: Vec<Absent>,
 }
 
 impl Tail {
     /// Whether something kept the report from being whole.
     pub fn is_partial(&self) -> bool {
-        !self.gaps.is_empty()
+        !self.gaps.is_empty() || self.absent.iter().any(|task| task.why != Absence::Exited)
     }
 }
 

@@ -11,7 +11,9 @@ mod registers;
 use crate::image::{BuildId, Image};
 use std::path::PathBuf;
 use std::sync::Arc;
-use surestack_walk::{Arch, Mapping, Memory, Module, Modules, Regs, Stack, StackKind, Stacks, Stop};
+use surestack_walk::{
+    Arch, Mapping, Memory, Module, Modules, ProbeKind, ProbePage, Regs, Stack, StackKind, Stacks, Stop,
+};
 
 /// A target that holds still.
 pub struct Snapshot {
@@ -42,6 +44,8 @@ pub struct Process {
     pub name: Option<String>,
     /// The beginning of its command line (`pr_psargs`).
     pub arguments: Option<String>,
+    /// The user it runs as, where that is known.
+    pub user: Option<u32>,
     /// The auxiliary vector, in the kernel's order.
     pub auxv: Vec<(u64, u64)>,
 }
@@ -146,6 +150,11 @@ pub enum Gap {
         /// One past the last.
         end: u64,
     },
+    /// Something about a live process that could not be found out.
+    Unchecked {
+        /// What, in words.
+        what: String,
+    },
     /// A note or header that cannot be used, and why.
     Damaged {
         /// What it is, in words.
@@ -179,6 +188,8 @@ pub struct Mapped {
     pub writable: Option<bool>,
     /// The file behind it, and the offset of `start` in it.
     pub file: Option<(PathBuf, u64)>,
+    /// What the kernel mapped it for, if it is a page of its probes.
+    pub probe: Option<ProbeKind>,
 }
 
 /// An ELF file mapped in the target.
@@ -257,6 +268,11 @@ impl Modules for AddressSpace {
             unwind.debug_frame_hdr = separate.debug_frame_hdr;
         }
         Some(Module { index, start: module.start, end: module.end, bias: module.bias, unwind })
+    }
+
+    fn probe(&self, address: u64) -> Option<ProbePage> {
+        let mapped = self.mapped(address)?;
+        mapped.probe.map(|kind| ProbePage { start: mapped.start, kind })
     }
 
     fn mapping(&self, address: u64) -> Mapping {

@@ -1,7 +1,7 @@
 //! One thread walked with everything we have, and judged.
 //!
 //! ```text
-//!   SignalFrame ─► Cfi<DwarfRows> ─► Markers ─► Cfi<AnalysedRows> ─► Entry ─► FramePointer
+//!   SignalFrame ─► Cfi<DwarfRows> ─► Probes ─► Markers ─► Cfi<AnalysedRows> ─► Entry ─► FramePointer
 //! ```
 
 use crate::corrected::Corrected;
@@ -12,6 +12,7 @@ use std::rc::Rc;
 use surestack_cfi::{Cfi, DwarfRows};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
 use surestack_framehop::Framehop;
+use surestack_probe::Probes;
 use surestack_reliable::{Doubted, Judge, Verdict};
 use surestack_signal_frame::SignalFrame;
 use surestack_walk::{CodeAddress, End, Error, Frame, Registry, Regs, Stop, Target, Unwinder, Walk, Why};
@@ -56,7 +57,7 @@ pub struct Judged {
     pub end: End,
     /// Whether the trace can be trusted.
     pub verdict: Verdict,
-    /// What speaks against it.
+    /// What speaks against it, the first [`MOST_DOUBTS`].
     pub doubts: Vec<Doubted>,
     /// How many frames lie before the first doubt.
     pub believed: usize,
@@ -66,6 +67,8 @@ pub struct Judged {
     pub refusals: Vec<(&'static str, Why)>,
 }
 
+/// Most doubts that are kept of one trace. A forged stack has one for each of its words.
+pub const MOST_DOUBTS: usize = 1 << 16;
 /// More frames than any stack holds: 8 GiB of 16-byte frames.
 pub const DEFAULT_BUDGET: usize = 1 << 29;
 
@@ -127,27 +130,37 @@ impl<'s> Tracer<'s> {
         let regs = self.stopped_at(regs, stop);
         let mut walk = Walk::new(&target, &unwinders, regs, self.budget);
         let mut judge = Judge::new();
-        let mut depth = 0;
+        let (mut depth, mut doubts) = (0, Vec::new());
+        let mut take = |judge: &mut Judge| {
+            let room = MOST_DOUBTS.saturating_sub(doubts.len());
+            doubts.extend(judge.doubts().take(room));
+            judge.forget();
+        };
         while let Some(frame) = walk.next() {
             judge.see(&target, &frame);
+            take(&mut judge);
             see(&frame);
             depth += 1;
         }
         let end = walk.end().unwrap_or(End::Stopped(Error::Budget { frames: self.budget }));
-        let verdict = judge.verdict(&target, Some(end), walk.regs());
+        let verdict = judge.verdict(&target, Some(end));
+        take(&mut judge);
         let refusals = walk.refusals().filter_map(|(asked, why)| Some((named.get(asked)?.0, why))).collect();
-        Judged { end, verdict, doubts: judge.doubts().collect(), believed: judge.believed(), depth, refusals }
+        Judged { end, verdict, doubts, believed: judge.believed(), depth, refusals }
     }
 
     fn unwinders<'u>(&'u self, checked: &'u Corrected<'_>) -> Vec<(&'static str, &'u dyn Unwinder)> {
         let signal: (_, &dyn Unwinder) = ("signal frame", &SignalFrame);
+        let probe: (_, &dyn Unwinder) = ("probe", &Probes);
         let dwarf: (_, &dyn Unwinder) = ("cfi", &self.known.dwarf);
         let markers: (_, &dyn Unwinder) = ("marker", &Markers);
         let [entry, fp]: [(_, &dyn Unwinder); 2] = [("entry", &Entry), ("frame pointer", &FramePointer)];
         match self.method {
-            Method::Best => vec![signal, ("cfi", checked), markers, ("analysis", &self.known.analysed), entry, fp],
-            Method::Cfi => vec![signal, dwarf, markers],
-            Method::FramePointer => vec![signal, markers, entry, fp],
+            Method::Best => {
+                vec![signal, ("cfi", checked), probe, markers, ("analysis", &self.known.analysed), entry, fp]
+            }
+            Method::Cfi => vec![signal, dwarf, probe, markers],
+            Method::FramePointer => vec![signal, probe, markers, entry, fp],
             Method::Framehop => vec![("framehop", &self.known.framehop)],
         }
     }

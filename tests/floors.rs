@@ -8,7 +8,7 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["patch"],
     &["consistency"],
-    &["crash", "analyze"],
+    &["crash", "analyze", "serve"],
     &["report", "trace", "fold"],
     &["table", "symbol", "evidence", "corrected", "rows", "marker"],
     &["analysis", "snapshot", "image"],

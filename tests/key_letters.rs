@@ -37,7 +37,7 @@ fn functions_signed_with_the_b_key_have_rows() {
         debug: None,
         identity: Identity::Memory,
     };
-    let mapped = Mapped { start: 0, end, executable: Some(true), writable: Some(false), file: None };
+    let mapped = Mapped { start: 0, end, executable: Some(true), writable: Some(false), file: None, probe: None };
     let space = AddressSpace { mappings: vec![mapped], modules: vec![module], ..AddressSpace::default() };
     let target = Target {
         arch: &AARCH64,

@@ -25,7 +25,7 @@ impl FileEvidence<'_> {
             Root::UndefinedReturn => self.cloned(pc, sp, stack, regs),
             // Its place on a stack that was made for it cannot be checked further: nothing records where that ends.
             Root::ContextEntry => (!on_main?).then_some(Proof::Proven),
-            Root::EntryPoint | Root::Registered | Root::Marker(_) => None,
+            Root::EntryPoint | Root::Registered | Root::Named | Root::Marker(_) => None,
         }
     }
 

@@ -10,6 +10,7 @@ pub(super) fn short(found_by: FoundBy) -> String {
         FoundBy::Analysed(_) => "analysed".to_owned(),
         FoundBy::Corrected => "corrected".to_owned(),
         FoundBy::SignalFrame(_) => "signal frame".to_owned(),
+        FoundBy::Probe => "probe".to_owned(),
         FoundBy::Marker(id) => format!("marker {id}"),
         FoundBy::FramePointer => "frame pointer?".to_owned(),
         FoundBy::CallAtSp => "call at sp".to_owned(),
@@ -34,6 +35,7 @@ pub(super) fn full(found_by: FoundBy) -> String {
         FoundBy::SignalFrame(SignalSign::Bytes) => {
             "the registers that the kernel saved: the code above is a sigreturn trampoline"
         }
+        FoundBy::Probe => "what the kernel's code for a probe pushed and left alone",
         FoundBy::Marker(id) => return format!("the entry registers behind marker {id}"),
         FoundBy::FramePointer => "a frame record that the frame pointer leads to; nothing vouches for it",
         FoundBy::CallAtSp => "the return address that a call has just left",
@@ -55,6 +57,7 @@ pub(super) fn exact(found_by: FoundBy) -> String {
         FoundBy::Corrected => "corrected",
         FoundBy::SignalFrame(SignalSign::Cfi) => "signal_frame:cfi",
         FoundBy::SignalFrame(SignalSign::Bytes) => "signal_frame:bytes",
+        FoundBy::Probe => "probe",
         FoundBy::Marker(id) => return format!("marker:{id}"),
         FoundBy::FramePointer => "frame_pointer",
         FoundBy::CallAtSp => "call_at_sp",
@@ -72,6 +75,7 @@ pub(super) fn trust(found_by: FoundBy) -> &'static str {
         | FoundBy::Analysed(_)
         | FoundBy::Corrected
         | FoundBy::SignalFrame(_)
+        | FoundBy::Probe
         | FoundBy::Marker(_)
         | FoundBy::Resolver => "cfi",
         FoundBy::FramePointer => "frame_pointer",

@@ -14,7 +14,7 @@ use surestack_reliable::Verdict;
 use surestack_walk::{Arch, End};
 
 /// Version of the schema: the first number changes when something is taken away or means something else.
-pub const SCHEMA_VERSION: &str = "1.0.0";
+pub const SCHEMA_VERSION: &str = "1.1.0";
 
 /// Prints a report as JSON.
 pub struct Json<W> {
@@ -50,6 +50,9 @@ impl<W: Write> Printer for Json<W> {
         self.field("process", &Process::of(&head.process))?;
         let bare = || head.signal_number.map(Crash::without_code);
         self.field("crash_info", &head.signal.map(Crash::of).or_else(bare))?;
+        if let Some(held) = head.held {
+            self.field("stopped_ms", &(held.as_secs_f64() * 1e3))?;
+        }
         self.field("thread_count", &head.threads)?;
         write!(self.out, ",\n\"threads\":[")?;
         self.out.flush()
@@ -69,6 +72,9 @@ impl<W: Write> Printer for Json<W> {
         if let Some(first) = first {
             self.field("thread_id", &first.id)?;
             self.field("thread_name", &first.name)?;
+            if let Some(doing) = &first.doing {
+                self.field("doing", doing)?;
+            }
         }
         let others = thread.threads.iter().skip(1);
         let others: Vec<_> = others.map(|other| json!({"thread_id": other.id, "thread_name": other.name})).collect();
@@ -102,6 +108,8 @@ impl<W: Write> Printer for Json<W> {
         self.field("modules", &modules)?;
         let gaps: Vec<_> = tail.gaps.iter().map(parts::gap).collect();
         self.field("gaps", &gaps)?;
+        let absent: Vec<_> = tail.absent.iter().map(parts::absent).collect();
+        self.field("absent", &absent)?;
         self.field("partial", &tail.is_partial())?;
         writeln!(self.out, "}}")?;
         self.out.flush()
@@ -121,7 +129,9 @@ fn verdict(thread: &ThreadReport) -> serde_json::Value {
     let doubts: Vec<_> = thread
         .doubts
         .iter()
-        .map(|doubted| json!({"frame": doubted.frame, "doubt": doubted.doubt.to_string()}))
+        .map(
+            |doubted| json!({"frame": doubted.frame, "name": doubted.doubt.name(), "doubt": doubted.doubt.to_string()}),
+        )
         .collect();
     let (word, missing) = match thread.verdict {
         Verdict::Reliable => ("reliable", None),

@@ -55,7 +55,7 @@ pub(super) fn report() -> Report {
         ..frame(3, 0x7f00_0000, FoundBy::FramePointer, Vec::new())
     };
     let crashed = ThreadReport {
-        threads: vec![ThreadName { id: 10, name: None }],
+        threads: vec![ThreadName { id: 10, name: None, doing: None }],
         crashed: true,
         regs: regs(),
         frames: vec![
@@ -76,7 +76,9 @@ pub(super) fn report() -> Report {
         believed: 3,
     };
     let waiting = ThreadReport {
-        threads: (11..=20).map(|id| ThreadName { id, name: (id == 11).then(|| "pool\u{1b}[0m".to_owned()) }).collect(),
+        threads: (11..=20)
+            .map(|id| ThreadName { id, name: (id == 11).then(|| "pool\u{1b}[0m".to_owned()), doing: None })
+            .collect(),
         crashed: false,
         frames: vec![Entry::Frame(frame(0, 0x40_1300, FoundBy::Context, vec![function("wait", 54)]))],
         depth: 1,
@@ -105,12 +107,14 @@ pub(super) fn report() -> Report {
                 pid: Some(10),
                 name: Some("demo".to_owned()),
                 arguments: Some("./demo -v ".to_owned()),
+                user: None,
                 auxv: Vec::new(),
             },
             threads: 11,
             signal: Some(SignalInfo { number: 6, code: -6, address: None, sender: Some((10, 0)) }),
             signal_number: Some(6),
             what: "SIGABRT raised by the process itself (abort)".to_owned(),
+            held: None,
         }),
         threads: vec![crashed, waiting],
         tail: Tail {
@@ -120,6 +124,7 @@ pub(super) fn report() -> Report {
                 module("/lib/libb.so", Identity::Missing),
             ],
             gaps: vec![Gap::Truncated { expected: 5000, found: 400 }],
+            absent: Vec::new(),
         },
     }
 }

@@ -4,7 +4,7 @@ mod frame;
 
 use super::words;
 use super::{Entry, Head, ModuleReport, Printer, Tail, ThreadName, ThreadReport};
-use crate::snapshot::{Gap, Identity};
+use crate::snapshot::{Absence, Absent, Gap, Identity};
 use anstyle::{AnsiColor, Style};
 use frame::FramePrinter;
 use std::io::{self, Write};
@@ -88,7 +88,10 @@ impl<W: Write> Text<W> {
         let frames = count(thread.depth, "frame");
         let verdict = self.verdict(thread);
         match thread.threads.as_slice() {
-            [only] => writeln!(self.out, "\nthread {}{mark}: {frames}, {verdict}", name_of(only)),
+            [only] => {
+                let doing = only.doing.as_ref().map(|doing| format!(", {doing}")).unwrap_or_default();
+                writeln!(self.out, "\nthread {}{mark}{doing}: {frames}, {verdict}", name_of(only))
+            }
             several => {
                 let shown: Vec<_> = several.iter().take(LISTED).map(name_of).collect();
                 let rest = several.len().saturating_sub(shown.len());
@@ -160,11 +163,16 @@ impl<W: Write> Printer for Text<W> {
         let process = &head.process;
         let name = process.name.as_deref().unwrap_or("unknown");
         let pid = process.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
-        writeln!(self.out, "  process  {name}{pid}, {}, {}", count(head.threads, "thread"), head.arch.name)?;
+        let user = process.user.map(|user| format!(", user {user}")).unwrap_or_default();
+        let threads = count(head.threads, "thread");
+        writeln!(self.out, "  process  {}{pid}{user}, {threads}, {}", printable(name), head.arch.name)?;
         if let Some(arguments) = process.arguments.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
             writeln!(self.out, "  command  {}", printable(arguments))?;
         }
         writeln!(self.out, "  from     {}", head.source.display())?;
+        if let Some(held) = head.held {
+            writeln!(self.out, "  stopped  for {:.1} ms, and running again", held.as_secs_f64() * 1e3)?;
+        }
         self.out.flush()
     }
 
@@ -199,7 +207,9 @@ impl<W: Write> Printer for Text<W> {
     }
 
     fn tail(&mut self, tail: &Tail) -> io::Result<()> {
-        let notes: Vec<_> = tail.gaps.iter().map(gap_words).chain(module_words(&tail.modules)).collect();
+        let notes: Vec<_> = tail.gaps.iter().map(gap_words).collect();
+        let notes = notes.into_iter().chain(tail.absent.iter().map(absent_words)).chain(module_words(&tail.modules));
+        let notes: Vec<_> = notes.collect();
         if !notes.is_empty() {
             writeln!(self.out)?;
             notes.iter().try_for_each(|note| writeln!(self.out, "{} {note}", self.paint.name("note:")))?;
@@ -224,6 +234,7 @@ fn root_words(root: Root) -> String {
         Root::EntryPoint => "the program's entry point, which nobody calls".to_owned(),
         Root::ContextEntry => "the foot of a context made by makecontext".to_owned(),
         Root::Registered => "an outermost frame that was registered".to_owned(),
+        Root::Named => "the foot of a goroutine, by its name".to_owned(),
         Root::Marker(id) => format!("the outermost record of marker {id}"),
     }
 }
@@ -239,8 +250,19 @@ fn gap_words(gap: &Gap) -> String {
             "memory {start:#018x} to {end:#018x} was left out of the core and no file could stand in for it \
              (/proc/PID/coredump_filter decides what is written)"
         ),
+        Gap::Unchecked { what } => format!("not known: {what}"),
         Gap::Damaged { what } => format!("damaged: {what}"),
     }
+}
+
+fn absent_words(task: &Absent) -> String {
+    let name = task.name.as_ref().map(|name| format!(" ({})", printable(name))).unwrap_or_default();
+    let why = match task.why {
+        Absence::Running => "did not stop in time (it waits in the kernel); its stack is not here",
+        Absence::Exited => "has exited and has no stack",
+        Absence::SharesMemory => "is no thread of it but runs in its memory, and could not be stopped",
+    };
+    format!("task {}{name} {why}", task.id)
 }
 
 /// A sentence for each module whose file could not be used; those without any file in one.

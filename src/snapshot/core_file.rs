@@ -20,7 +20,7 @@ use notes::{MappedFile, Notes};
 use object::elf::{ET_CORE, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE};
 use pages::Pages;
 use std::path::Path;
-use surestack_walk::Arch;
+use surestack_walk::{Arch, Memory, ProbeKind};
 
 /// Reads a core file.
 ///
@@ -58,6 +58,9 @@ pub fn open(path: &Path, find: &Find) -> Result<Snapshot, Error> {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let mut memory = CoreMemory::new(Pages::new(file, size), &loads);
     space.mappings.iter().filter(|mapped| mapped.executable.is_none()).for_each(|mapped| memory.also_absent(mapped));
+    for mapped in space.mappings.iter_mut().filter(|mapped| mapped.executable == Some(true) && mapped.file.is_none()) {
+        mapped.probe = probe(&memory, mapped.start);
+    }
     let find = Find { beside: path.parent().map(Path::to_owned), ..find.clone() };
     modules::load(arch, &notes, &find, &mut space, &mut memory);
     memory.report_gaps(&space, notes.process.aux(notes::AT_SYSINFO_EHDR), &mut gaps);
@@ -92,7 +95,14 @@ fn mappings(loads: &[Segment], files: &[MappedFile]) -> (Vec<Mapped>, bool) {
         }
         let file = MappedFile::covering(files, start);
         let file = file.map(|file| (file.path.clone(), file.offset.saturating_add(start.saturating_sub(file.start))));
-        mappings.push(Mapped { start, end, executable: flag(load, PF_X), writable: flag(load, PF_W), file });
+        mappings.push(Mapped {
+            start,
+            end,
+            executable: flag(load, PF_X),
+            writable: flag(load, PF_W),
+            file,
+            probe: None,
+        });
     }
     let listed = |file: &&MappedFile| {
         let after = mappings.partition_point(|mapped| mapped.start <= file.start);
@@ -108,6 +118,19 @@ fn mappings(loads: &[Segment], files: &[MappedFile]) -> (Vec<Mapped>, bool) {
         }
     }
     (mappings, whole)
+}
+
+/// What the kernel mapped the page at `start` for, by the code with which it begins: a core does not name it.
+fn probe(memory: &dyn Memory, start: u64) -> Option<ProbeKind> {
+    let mut code = [0; 11];
+    memory.read(start, &mut code).ok()?;
+    match code {
+        // push %rax; push %rcx; push %r11; mov $335, %rax (uretprobe)
+        [0x50, 0x51, 0x41, 0x53, 0x48, 0xc7, 0xc0, 0x4f, 0x01, 0, 0] => Some(ProbeKind::Return),
+        // push %rcx; push %r11; push %rax; mov $336, %rax (uprobe)
+        [0x51, 0x41, 0x53, 0x50, 0x48, 0xc7, 0xc0, 0x50, 0x01, 0, 0] => Some(ProbeKind::Nop),
+        _ => None,
+    }
 }
 
 /// Whether a mapping could be read by the program at all.

@@ -4,20 +4,23 @@
 //! are read when the caller says that they changed; images stay open as long as the same file is mapped.
 //! It neither attaches nor stops anything: reading needs the rights of ptrace, which who stopped the process has.
 
+mod facts;
+mod files;
+pub mod hold;
 mod maps;
+mod memory;
 
 use super::placement::Placement;
 use super::{AddressSpace, Identity, LoadedModule, Snapshot, Thread, auxv, registers};
 use crate::error::Error;
 use crate::image::{Find, Image};
 use maps::Map;
+use memory::ProcessMemory;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use surestack_walk::{Arch, Memory, Regs, Stop};
+use surestack_walk::{Arch, Regs, Stop};
 
 /// Auxiliary vector: address of the vDSO.
 const AT_SYSINFO_EHDR: u64 = 33;
@@ -27,6 +30,8 @@ const VDSO: u64 = 1 << 20;
 /// A process whose threads somebody keeps stopped.
 pub struct StoppedProcess {
     pid: u32,
+    /// The task whose files in `/proc` are read: the first thread's are empty once it has exited.
+    task: u32,
     find: Find,
     images: HashMap<FileKey, (Arc<Image>, Option<Arc<Image>>)>,
     snapshot: Snapshot,
@@ -46,9 +51,14 @@ impl StoppedProcess {
     /// # Errors
     /// [`Error::Process`] when it cannot be read.
     pub fn open(pid: u32, find: Find) -> Result<Self, Error> {
-        let memory = ProcessMemory::open(pid).map_err(refused(pid, "opening its memory"))?;
+        Self::open_by(pid, pid, find)
+    }
+
+    /// The same, read by the files of one of its threads.
+    fn open_by(pid: u32, task: u32, find: Find) -> Result<Self, Error> {
+        let memory = ProcessMemory::open(task).map_err(refused(pid, "opening its memory"))?;
         let snapshot = Snapshot {
-            arch: arch(pid)?,
+            arch: arch(pid, task)?,
             process: super::Process { pid: Some(pid), ..super::Process::default() },
             threads: vec![],
             absent: vec![],
@@ -57,9 +67,30 @@ impl StoppedProcess {
             gaps: vec![],
             signed_bits: 0,
         };
-        let mut process = Self { pid, find, images: HashMap::new(), snapshot };
+        let mut process = Self { pid, task, find, images: HashMap::new(), snapshot };
         process.refresh()?;
         Ok(process)
+    }
+
+    /// Reads everything anew by the files of this thread.
+    fn read_by(&mut self, task: u32) -> Result<(), Error> {
+        if task != self.task {
+            self.task = task;
+            self.snapshot.process.auxv.clear();
+        }
+        self.refresh()
+    }
+
+    fn user(&mut self, user: u32) {
+        self.snapshot.process.user = Some(user);
+    }
+
+    fn snapshot_mut(&mut self) -> &mut Snapshot {
+        &mut self.snapshot
+    }
+
+    fn into_snapshot(self) -> Snapshot {
+        self.snapshot
     }
 
     /// Reads the mappings and modules anew, and after an exec the program and its memory too.
@@ -67,13 +98,13 @@ impl StoppedProcess {
     /// # Errors
     /// [`Error::Process`] when the process cannot be read any more.
     pub fn refresh(&mut self) -> Result<(), Error> {
-        let pid = self.pid;
-        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}"));
+        let (pid, task) = (self.pid, self.task);
+        let read = |name: &str| std::fs::read(format!("/proc/{task}/{name}"));
         let auxiliary = read("auxv").map_err(refused(pid, "reading its auxiliary vector"))?;
         let auxiliary = auxv(&auxiliary);
         if auxiliary != self.snapshot.process.auxv {
             // The memory file belongs to the address space it was opened in, which exec has replaced.
-            let memory = ProcessMemory::open(pid).map_err(refused(pid, "opening its memory"))?;
+            let memory = ProcessMemory::open(task).map_err(refused(pid, "opening its memory"))?;
             self.snapshot.memory = Box::new(memory);
             let name = read("comm").map_err(refused(pid, "reading its name"))?;
             self.snapshot.process.name = Some(String::from_utf8_lossy(&name).trim_end().to_owned());
@@ -96,6 +127,14 @@ impl StoppedProcess {
         let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let regs = registers::live(self.snapshot.arch, block);
         let regs: Regs = regs.ok_or_else(short).map_err(refused(self.pid, "decoding registers"))?;
+        self.stopped_with(id, regs, stop)
+    }
+
+    /// Makes thread `id` the snapshot's only one, stopped with these registers.
+    ///
+    /// # Errors
+    /// [`Error::Process`] when its stack has grown and the mappings cannot be read any more.
+    pub fn stopped_with(&mut self, id: u32, regs: Regs, stop: Stop) -> Result<&Snapshot, Error> {
         // The kernel grows the initial stack without anybody asking for it.
         let sp = regs.get(self.snapshot.arch.sp);
         if sp.is_some_and(|sp| self.snapshot.space.mapped(sp).is_none()) {
@@ -140,13 +179,12 @@ impl StoppedProcess {
         modules
     }
 
-    /// The file of a mapping. `/proc/PID/map_files` is the very file that is mapped, deleted or replaced since.
+    /// The file of a mapping; what of it is in memory, where the file cannot be had.
     fn file(&mut self, map: &Map) -> Option<Named> {
         let path = map.path.clone()?;
         let key = FileKey { device: map.device.clone(), inode: map.inode, path: path.clone() };
         if !self.images.contains_key(&key) {
-            let very_file = format!("/proc/{}/map_files/{:x}-{:x}", self.pid, map.start, map.end);
-            let image = Image::open(Path::new(&very_file)).ok()?;
+            let image = files::image(self.task, map)?;
             let debug = self.find.debug_file(&image, &path).map(Arc::new);
             self.images.insert(key.clone(), (Arc::new(image), debug));
         }
@@ -167,45 +205,12 @@ impl StoppedProcess {
 type Named = (PathBuf, Arc<Image>, Option<Arc<Image>>, Identity);
 
 /// The architecture of the program that the process runs.
-fn arch(pid: u32) -> Result<&'static Arch, Error> {
-    let program = Image::open(Path::new(&format!("/proc/{pid}/exe")))?;
+fn arch(pid: u32, task: u32) -> Result<&'static Arch, Error> {
+    let program = Image::open(Path::new(&format!("/proc/{task}/exe")))?;
     let unknown = || io::Error::other(format!("e_machine {} is not supported", program.machine()));
     Arch::of_machine(program.machine()).ok_or_else(unknown).map_err(refused(pid, "reading its program"))
 }
 
 fn refused(pid: u32, what: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Process { pid, what, source }
-}
-
-/// The memory of a process.
-struct ProcessMemory {
-    pid: libc::pid_t,
-    file: File,
-}
-
-impl ProcessMemory {
-    fn open(pid: u32) -> io::Result<Self> {
-        let file = File::open(format!("/proc/{pid}/mem"))?;
-        Ok(Self { pid: libc::pid_t::try_from(pid).map_err(io::Error::other)?, file })
-    }
-
-    /// Reads without the file, where a security module forbids that; whether all of `into` was filled.
-    fn read_remote(&self, address: u64, into: &mut [u8]) -> bool {
-        let Ok(at) = usize::try_from(address) else { return false };
-        let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-        let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(at), iov_len: into.len() };
-        // SAFETY: `local` describes `into`, which is ours to write; the kernel checks the remote side.
-        let read = unsafe { libc::process_vm_readv(self.pid, &local, 1, &remote, 1, 0) };
-        usize::try_from(read) == Ok(into.len())
-    }
-}
-
-impl Memory for ProcessMemory {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), surestack_walk::Error> {
-        // Offsets above i64::MAX (the vsyscall page) are refused by the system call.
-        if self.file.read_exact_at(into, address).is_ok() || self.read_remote(address, into) {
-            return Ok(());
-        }
-        Err(surestack_walk::Error::Unreadable { address })
-    }
 }

@@ -3,7 +3,7 @@
 use super::words;
 use crate::report::signals::{code_name, signal_name};
 use crate::report::{FrameReport, ModuleReport, ThreadReport, found};
-use crate::snapshot::{self, Gap, Identity, SignalInfo};
+use crate::snapshot::{self, Absence, Absent, Gap, Identity, SignalInfo};
 use crate::symbol::{self, Origin};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -38,11 +38,13 @@ impl System {
 pub(super) struct Process<'r> {
     name: Option<&'r str>,
     arguments: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<u32>,
 }
 
 impl<'r> Process<'r> {
     pub fn of(process: &'r snapshot::Process) -> Self {
-        Self { name: process.name.as_deref(), arguments: process.arguments.as_deref() }
+        Self { name: process.name.as_deref(), arguments: process.arguments.as_deref(), user: process.user }
     }
 }
 
@@ -161,6 +163,7 @@ impl<'r> Frame<'r> {
                 Link::Call => "call",
                 Link::Signal => "signal",
                 Link::Marker => "marker",
+                Link::Probe => "probe",
                 Link::Switch => "switch",
             },
             offset: address(frame.pc.value()),
@@ -240,10 +243,21 @@ impl Module {
     }
 }
 
+/// A task whose stack could not be had.
+pub(super) fn absent(task: &Absent) -> Value {
+    let why = match task.why {
+        Absence::Running => "running",
+        Absence::Exited => "exited",
+        Absence::SharesMemory => "shares_memory",
+    };
+    json!({"thread_id": task.id, "thread_name": task.name, "why": why})
+}
+
 pub(super) fn gap(gap: &Gap) -> Value {
     match gap {
         Gap::Truncated { expected, found } => json!({"kind": "truncated", "expected": expected, "found": found}),
         Gap::Filtered { start, end } => json!({"kind": "filtered", "start": address(*start), "end": address(*end)}),
+        Gap::Unchecked { what } => json!({"kind": "unchecked", "what": what}),
         Gap::Damaged { what } => json!({"kind": "damaged", "what": what}),
     }
 }
@@ -254,6 +268,7 @@ pub(super) fn root(root: Root) -> String {
         Root::EntryPoint => "entry_point".to_owned(),
         Root::ContextEntry => "context_entry".to_owned(),
         Root::Registered => "registered".to_owned(),
+        Root::Named => "named".to_owned(),
         Root::Marker(id) => format!("marker:{id}"),
     }
 }

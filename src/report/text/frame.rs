@@ -46,6 +46,7 @@ impl FramePrinter {
             (Link::Signal, Some(signal)) => words::delivered(signal, None),
             (Link::Signal, None) => "signal".to_owned(),
             (Link::Marker, _) => "entry".to_owned(),
+            (Link::Probe, _) => "probe of the kernel's".to_owned(),
             (Link::Switch, _) => return writeln!(out, "  {}", self.paint.bad("--- switch of stacks ---")),
         };
         let line = format!("--- {what}: interrupted at {pc} {:#018x} ---", frame.pc.value());

@@ -37,6 +37,7 @@ impl Case {
             executable: Some(rights.contains('x')),
             writable: Some(rights.contains('w')),
             file: file.map(|file| (file.into(), 0)),
+            probe: None,
         };
         let mappings = vec![
             map(CODE, CODE + 0x1000, "rx", Some("/bin/prog")),

@@ -47,7 +47,7 @@ impl MappedFile {
     /// A mapping of which no more is known.
     pub fn mapped(&self) -> Mapped {
         let file = Some((self.path.clone(), self.offset));
-        Mapped { start: self.start, end: self.end, executable: None, writable: None, file }
+        Mapped { start: self.start, end: self.end, executable: None, writable: None, file, probe: None }
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::snapshot::Mapped;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use surestack_walk::ProbeKind;
 
 /// One mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +53,14 @@ impl Map {
 
     /// As a snapshot has it.
     pub fn mapped(self) -> Mapped {
+        let probe = match self.path.as_deref().and_then(Path::to_str) {
+            Some("[uprobes]") => Some(ProbeKind::Return),
+            Some("[uprobes-trampoline]") => Some(ProbeKind::Nop),
+            _ => None,
+        };
         let file = if self.inode == 0 { None } else { self.path.map(|path| (path, self.offset)) };
         let (executable, writable) = (Some(self.executable), Some(self.writable));
-        Mapped { start: self.start, end: self.end, executable, writable, file }
+        Mapped { start: self.start, end: self.end, executable, writable, file, probe }
     }
 }
 

@@ -24,9 +24,9 @@ pub use trace::{Seen, Trace};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use surestack_walk::{
-    Arch, CodeAddress, Error, Evidence, Layout, Mapping, Marker, Memory, Module, Modules, Proof, Register, Registry,
-    Regs, Root, RowEvidence, Section, Stack as StackRange, StackKind, Stacks, Stop, Target, UnwindSections, Unwinder,
-    Walk, Witness, X86_64,
+    Arch, CodeAddress, Error, Evidence, Layout, Mapping, Marker, Memory, Module, Modules, ProbeKind, ProbePage, Proof,
+    Register, RegisterSet, Registry, Regs, Root, RowEvidence, RowProof, Section, Stack as StackRange, StackKind,
+    Stacks, Stop, Target, UnwindSections, Unwinder, Walk, Witness, X86_64,
 };
 
 /// The code of every drawing.
@@ -44,6 +44,9 @@ pub struct Stack {
     stacks: Vec<StackRange>,
     markers: Vec<Marker<'static>>,
     roots: Vec<Range<u64>>,
+    generated: Vec<Range<u64>>,
+    code: Vec<Range<u64>>,
+    probe: Option<ProbePage>,
     sections: Option<Sections>,
     /// What the evidence says of every call.
     pub witness: Witness,
@@ -51,10 +54,16 @@ pub struct Stack {
     pub root: Proof,
     /// What the evidence says of the frame of every interrupted function.
     pub frame: Proof,
-    /// What the evidence says of every row.
+    /// What the evidence says of every row but those in `rows`.
     pub row: RowEvidence,
-    /// What the evidence says of all code.
+    /// What it says of the rows of single pcs.
+    pub rows: HashMap<u64, RowEvidence>,
+    /// How often what is mapped has changed.
+    pub generation: Option<u64>,
+    /// What the evidence says of all code but that in `unknown_text`.
     pub text: Proof,
+    /// Code about whose bytes there is no evidence.
+    pub unknown_text: Vec<Range<u64>>,
     budget: usize,
 }
 
@@ -121,12 +130,18 @@ impl Stack {
             stacks: vec![StackRange { low: 0x6000, high: 0x8000, kind: StackKind::Other }],
             markers: Vec::new(),
             roots: Vec::new(),
+            generated: Vec::new(),
+            code: Vec::new(),
+            probe: None,
             sections: None,
             witness: Witness::Unknown,
             root: Proof::Unknown,
             frame: Proof::Unknown,
             row: RowEvidence::UNKNOWN,
+            rows: HashMap::new(),
+            generation: Some(0),
             text: Proof::Unknown,
+            unknown_text: Vec::new(),
             budget: 100,
         }
     }
@@ -226,10 +241,40 @@ impl Stack {
         self
     }
 
+    /// Makes the first stack end at `address`.
+    #[must_use]
+    pub fn ending_at(mut self, address: u64) -> Self {
+        if let Some(first) = self.stacks.first_mut() {
+            first.high = address;
+        }
+        self
+    }
+
     /// Registers a range of code whose frames are outermost.
     #[must_use]
     pub fn root_in(mut self, range: Range<u64>) -> Self {
         self.roots.push(range);
+        self
+    }
+
+    /// A page of the kernel's probes, which is code and belongs to no module.
+    #[must_use]
+    pub fn probes(mut self, start: u64, kind: ProbeKind) -> Self {
+        self.probe = Some(ProbePage { start, kind });
+        self.code(start..start + 0x1000)
+    }
+
+    /// More code, which belongs to no module.
+    #[must_use]
+    pub fn code(mut self, range: Range<u64>) -> Self {
+        self.code.push(range);
+        self
+    }
+
+    /// Registers generated code.
+    #[must_use]
+    pub fn generated_in(mut self, range: Range<u64>) -> Self {
+        self.generated.push(range);
         self
     }
 
@@ -261,6 +306,16 @@ impl Stack {
         self
     }
 
+    /// All evidence in favour: every call leads to its callee, every root is at its place, every row and all text are as
+    /// they should be.
+    #[must_use]
+    pub fn proven(mut self) -> Self {
+        let saved = self.arch.callee_saved.iter().fold(RegisterSet::EMPTY, |set, register| set.with(*register));
+        self.row = RowEvidence { frame: RowProof::Proven, saved, ..RowEvidence::UNKNOWN };
+        self.text = Proof::Proven;
+        self.evidence(Witness::Confirmed, Proof::Proven)
+    }
+
     /// Most frames of a walk.
     #[must_use]
     pub fn budget(mut self, frames: usize) -> Self {
@@ -281,7 +336,8 @@ impl Stack {
     /// Calls `with` with the target that was drawn.
     pub fn with<T>(&self, with: impl FnOnce(&Target<'_>) -> T) -> T {
         assert!(self.wanted.is_empty(), "labels never drawn: {:?}", self.wanted);
-        let registry = Registry { markers: &self.markers, roots: &self.roots, signed_bits: 0 };
+        let registry =
+            Registry { markers: &self.markers, roots: &self.roots, generated: &self.generated, signed_bits: 0 };
         with(&Target {
             arch: self.arch,
             memory: self,
@@ -369,9 +425,18 @@ impl Modules for Stack {
     fn mapping(&self, address: u64) -> Mapping {
         match address {
             address if CODE.contains(&address) => Mapping::Code,
+            address if self.code.iter().any(|range| range.contains(&address)) => Mapping::Code,
             address if self.stacks.iter().any(|stack| stack.holds(address, 1)) => Mapping::Data,
             _ => Mapping::Nothing,
         }
+    }
+
+    fn probe(&self, address: u64) -> Option<ProbePage> {
+        self.probe.filter(|page| address.wrapping_sub(page.start) < 0x1000)
+    }
+
+    fn generation(&self) -> Option<u64> {
+        self.generation
     }
 }
 
@@ -380,15 +445,22 @@ impl Evidence for Stack {
         self.witness
     }
 
+    fn call_to_nowhere(&self, _regs: &Regs) -> Witness {
+        self.witness
+    }
+
     fn frame(&self, _pc: CodeAddress) -> Proof {
         self.frame
     }
 
-    fn row(&self, _pc: CodeAddress) -> RowEvidence {
-        self.row
+    fn row(&self, pc: CodeAddress) -> RowEvidence {
+        self.rows.get(&pc.value()).copied().unwrap_or(self.row)
     }
 
-    fn text(&self, _pc: CodeAddress) -> Proof {
+    fn text(&self, pc: CodeAddress) -> Proof {
+        if self.unknown_text.iter().any(|range| range.contains(&pc.value())) {
+            return Proof::Unknown;
+        }
         self.text
     }
 

@@ -187,7 +187,7 @@ fn thread(random: &mut Random, registers: impl Fn(&mut Random, &Thread) -> Regs)
         frames += 1;
     }
     assert!(frames <= FRAMES, "{frames} frames");
-    let verdict = judge.verdict(&target, walk.end(), walk.regs());
+    let verdict = judge.verdict(&target, walk.end());
     assert!(thread.reads.get() < READS * (frames as u64 + 1), "{} reads", thread.reads.get());
     assert!(judge.believed() <= frames);
     // Nothing here is evidence that a root is at its place, but what the user registered.

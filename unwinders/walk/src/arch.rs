@@ -76,6 +76,24 @@ pub struct SignalFrameLayout {
     pub fault_address: u16,
     /// Offset in the `ucontext_t` of the hardware error code, 0 when there is none.
     pub error_code: u16,
+    /// The vector registers, where they lie apart and are signed.
+    pub extended: Option<ExtendedState>,
+}
+
+/// The block of vector registers that a `ucontext_t` points at. Offsets count from the block, the pointer's from the
+/// `ucontext_t`.
+#[derive(Debug)]
+pub struct ExtendedState {
+    /// Offset of the pointer; it is null where the processor saved none.
+    pub pointer: u16,
+    /// Size of the part that is always there.
+    pub size: u16,
+    /// Offset of the word that says whether there is more, and what it then holds.
+    pub sign: (u16, u32),
+    /// Offset of the size of all of it, the closing sign included.
+    pub whole: u16,
+    /// What the last four bytes then hold.
+    pub end: u32,
 }
 
 /// The bytes of a trampoline.

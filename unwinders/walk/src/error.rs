@@ -149,6 +149,10 @@ pub enum Why {
     NotAfterCall,
     /// The code at the pc was analysed without a result.
     Undecided,
+    /// The pc is in no page of the kernel's probes.
+    NotProbed,
+    /// The kernel has replaced the return address to probe the return, and keeps the true one to itself.
+    ReturnProbed,
 }
 
 impl fmt::Display for Why {
@@ -164,6 +168,8 @@ impl fmt::Display for Why {
             Self::NoFrameRecord => "the frame pointer points at no frame record",
             Self::NotMarked => "the frame record is no marker",
             Self::NotAfterCall => "no call precedes what would be the return address",
+            Self::NotProbed => "the code is no probe of the kernel's",
+            Self::ReturnProbed => "the kernel replaced the return address to probe the return, and keeps the true one",
             Self::Undecided => "the instructions do not decide where the caller is",
         })
     }

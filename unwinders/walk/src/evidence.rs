@@ -7,6 +7,10 @@ pub trait Evidence {
     /// Whether the call that returns to `return_address` reaches the code at `callee`.
     fn call(&self, return_address: u64, callee: CodeAddress) -> Witness;
 
+    /// Whether the call before the return address at the top of the stack went to the pc of `regs`, where there is no code
+    /// and nothing has run since. A return to a smashed address leads there too.
+    fn call_to_nowhere(&self, regs: &Regs) -> Witness;
+
     /// Whether the code up to the interrupted `pc` leaves its frame where its unwind information says.
     fn frame(&self, pc: CodeAddress) -> Proof;
 
@@ -39,7 +43,7 @@ pub enum Witness {
 
 /// What the instructions say about a row, for its frame and for each register.
 ///
-/// A register that is in neither set is recovered on the row's word alone.
+/// A register that is in none of the sets is recovered on the row's word alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowEvidence {
     /// The canonical frame address and the return address.
@@ -50,6 +54,8 @@ pub struct RowEvidence {
     pub saved: RegisterSet,
     /// Registers proven to hold what they held when the function was entered, as the row says.
     pub kept: RegisterSet,
+    /// Registers shown to come out wrong.
+    pub wrong: RegisterSet,
 }
 
 impl RowEvidence {
@@ -59,6 +65,7 @@ impl RowEvidence {
         reads: RegisterSet::EMPTY,
         saved: RegisterSet::EMPTY,
         kept: RegisterSet::EMPTY,
+        wrong: RegisterSet::EMPTY,
     };
 }
 
@@ -94,6 +101,10 @@ pub struct NoEvidence;
 
 impl Evidence for NoEvidence {
     fn call(&self, _return_address: u64, _callee: CodeAddress) -> Witness {
+        Witness::Unknown
+    }
+
+    fn call_to_nowhere(&self, _regs: &Regs) -> Witness {
         Witness::Unknown
     }
 

@@ -31,6 +31,8 @@ pub enum Link {
     Signal,
     /// An entry frame: the callee is entry code, the caller what was interrupted.
     Marker,
+    /// A probe of the kernel's: the callee is the probe's code, the caller what it interrupted.
+    Probe,
     /// A registered switch of stacks.
     Switch,
 }
@@ -48,6 +50,8 @@ pub enum FoundBy {
     Corrected,
     /// The registers that the kernel saved for a signal handler.
     SignalFrame(SignalSign),
+    /// What the kernel's code for a probe pushed, and left in the registers.
+    Probe,
     /// Entry registers behind the marker with this number.
     Marker(u16),
     /// A frame record, which nothing but its shape vouches for.
@@ -100,6 +104,8 @@ pub enum Root {
     ContextEntry,
     /// A range that the user registered.
     Registered,
+    /// A function that a language's runtime puts at the foot of its stacks, known by its name alone.
+    Named,
     /// The outermost marker record.
     Marker(u16),
 }

@@ -31,13 +31,13 @@ mod stack;
 mod walk;
 
 pub use address::CodeAddress;
-pub use arch::{AARCH64, Arch, Prologue, SignalFrameLayout, Trampoline, X86_64};
+pub use arch::{AARCH64, Arch, ExtendedState, Prologue, SignalFrameLayout, Trampoline, X86_64};
 pub use code::Code;
 pub use error::{CfiFault, Error, Why};
 pub use evidence::{Evidence, NoEvidence, Proof, RowEvidence, RowProof, Witness};
 pub use frame::{FoundBy, Frame, Grade, Link, Root, RowSource, SignalSign, Step};
 pub use memory::{Bytes, Memory};
-pub use modules::{Mapping, Module, Modules, NoModules, Section, UnwindSections};
+pub use modules::{Mapping, Module, Modules, NoModules, ProbeKind, ProbePage, Section, UnwindSections};
 pub use registry::{Marker, Registry, Sign};
 pub use regs::{Layout, Register, RegisterSet, Regs};
 pub use stack::{Stack, StackKind, Stacks};

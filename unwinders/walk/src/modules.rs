@@ -7,6 +7,35 @@ pub trait Modules {
 
     /// What kind of memory lies at `address`.
     fn mapping(&self, address: u64) -> Mapping;
+
+    /// The page of the kernel's probes that covers `address`.
+    fn probe(&self, _address: u64) -> Option<ProbePage> {
+        None
+    }
+
+    /// Counts the changes of what is mapped; `None` while it is being changed. A target that holds still has one for ever.
+    fn generation(&self) -> Option<u64> {
+        Some(0)
+    }
+}
+
+/// Code that the kernel maps for probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbePage {
+    /// Its first address.
+    pub start: u64,
+    /// What it is for.
+    pub kind: ProbeKind,
+}
+
+/// What a page of the kernel's probes is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    /// Linux `[uprobes]`: instructions executed out of line, and at its first byte what probed functions return to. The
+    /// address to which they return in truth is the kernel's secret.
+    Return,
+    /// Linux `[uprobes-trampoline]`: called in place of a nop.
+    Nop,
 }
 
 /// What kind of memory lies at an address.

@@ -10,6 +10,8 @@ pub struct Registry<'a> {
     pub markers: &'a [Marker<'a>],
     /// Code whose frames are outermost: entries of coroutines, fibers, foreign runtimes.
     pub roots: &'a [Range<u64>],
+    /// Generated code, for which whoever generates it vouches: it is what it is said to be although no file holds it.
+    pub generated: &'a [Range<u64>],
     /// Bits of a code address that hold a signature (aarch64 pointer authentication), beside the architecture's own.
     pub signed_bits: u64,
 }

@@ -121,6 +121,8 @@ pub static AARCH64: Arch = Arch {
         siginfo: 0,
         ucontext: 128,
         stack: 16,
+        // They lie inside, in records of their own.
+        extended: None,
         registers: Layout {
             size: 456,
             fields: layout!(184; (SP, 432, 8), (Register::PC, 440, 8), (Register::FLAGS, 448, 8)),

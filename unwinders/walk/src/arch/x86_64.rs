@@ -1,6 +1,6 @@
 //! x86_64: System V ABI (AMD64 supplement 1.0), Linux `arch/x86`.
 
-use super::{Arch, Prologue, SignalFrameLayout, Trampoline};
+use super::{Arch, ExtendedState, Prologue, SignalFrameLayout, Trampoline};
 use crate::{Layout, Register};
 
 const RAX: Register = Register(0);
@@ -121,6 +121,14 @@ pub static X86_64: Arch = Arch {
         siginfo: 304,
         ucontext: 0,
         stack: 16,
+        // struct _fpx_sw_bytes in _fpstate_64, arch/x86/include/uapi/asm/sigcontext.h.
+        extended: Some(ExtendedState {
+            pointer: 224,
+            size: 512,
+            sign: (464, 0x4650_5853),
+            whole: 468,
+            end: 0x4650_5845,
+        }),
         // struct sigcontext_64 at offset 40 of ucontext; cs, gs, fs, ss are 16 bits each.
         registers: Layout {
             size: 304,

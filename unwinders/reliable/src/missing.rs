@@ -1,0 +1,49 @@
+//! Evidence that would be needed.
+
+use core::fmt;
+
+/// A set of kinds of evidence that nobody at hand could give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Missing(u8);
+
+impl Missing {
+    /// Nothing is missing.
+    pub const NONE: Self = Self(0);
+    /// Whether the outermost frame is at its place.
+    pub const ROOT: Self = Self(1);
+    /// Whether a pc is in executable memory.
+    pub const CODE: Self = Self(2);
+    /// Whether the instructions agree with a row.
+    pub const ROW: Self = Self(4);
+    /// Whether code has the bytes of its file.
+    pub const TEXT: Self = Self(8);
+
+    /// Every kind, in words.
+    const WORDS: [(Self, &'static str); 4] = [
+        (Self::ROOT, "that the outermost frame is at its place"),
+        (Self::CODE, "that every pc is in code"),
+        (Self::ROW, "that the instructions agree with every row"),
+        (Self::TEXT, "that all code has the bytes of its file"),
+    ];
+
+    /// Both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether `kind` is in the set.
+    pub const fn contains(self, kind: Self) -> bool {
+        self.0 & kind.0 == kind.0
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = Self::WORDS.iter().filter(|(kind, _)| self.contains(*kind)).map(|(_, name)| name);
+        if let Some(first) = names.next() {
+            out.write_str(first)?;
+        }
+        names.try_for_each(|name| write!(out, ", {name}"))
+    }
+}
