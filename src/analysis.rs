@@ -19,7 +19,7 @@ mod text;
 mod value;
 
 pub use flow::{Flow, Limits, Visit};
-pub use row::{agrees, loses_frame};
+pub use row::{agrees, loses_frame, outermost};
 pub use text::Text;
 pub use value::{Base, SP, State, Value};
 
@@ -100,7 +100,7 @@ impl Reached {
         match (visited(&self.started, pc), visited(&self.called, pc)) {
             // Code that is both called and the beginning of everything.
             (Some(_), Some(_)) => Some(Err(Why::Undecided)),
-            (Some(_), None) => Some(Ok(row::outermost(pc, Root::EntryPoint))),
+            (Some(_), None) => Some(Ok(outermost(pc, Root::EntryPoint))),
             (None, Some(state)) if row::is_past_return(&state) => None,
             (None, Some(state)) => Some(row::from_entry(&state, pc).ok_or(Why::Undecided)),
             (None, None) => None,

@@ -14,11 +14,13 @@ mod text;
 pub use text::Unprobed;
 
 use crate::analysis::Text;
+use crate::image::Image;
 use crate::kept::Kept;
 use crate::snapshot::initial_stack::initial_sp;
 use crate::snapshot::{AddressSpace, Snapshot};
 use call_site::Lasting;
 use linkage::Linkage;
+use object::elf::{PT_INTERP, PT_TLS};
 use part::Parts;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -60,6 +62,8 @@ pub struct FileEvidence<'s> {
     registry: Registry<'static>,
     starts: Vec<u64>,
     vdso: Option<u64>,
+    /// Room for static thread-local storage.
+    thread_local: u64,
     initial_sp: Option<u64>,
     answers: Rc<Answers>,
 }
@@ -71,12 +75,19 @@ impl<'s> FileEvidence<'s> {
         let interpreter = snapshot.process.aux(AT_BASE).filter(|base| *base != 0);
         let loader =
             interpreter.and_then(|base| Some(memory.word(base.checked_add(E_ENTRY)?).ok()?.wrapping_add(base)));
-        let starts = snapshot.process.aux(AT_ENTRY).into_iter().chain(loader).collect();
+        // The loader run as a command starts the program that it was given, of which the auxiliary vector knows nothing.
+        let programs = snapshot.space.modules.iter().filter_map(|module| {
+            let image = module.image.as_ref().filter(|_| interpreter.is_none())?;
+            let has_loader = image.segments().iter().any(|segment| segment.kind == PT_INTERP);
+            has_loader.then(|| image.entry().wrapping_add(module.bias))
+        });
+        let starts = snapshot.process.aux(AT_ENTRY).into_iter().chain(loader).chain(programs).collect();
         let initial_sp = *answers.initial_sp.get_or_init(|| initial_sp(snapshot));
         let evidence = Self::of(snapshot.arch, memory, &snapshot.space, &snapshot.space);
         let space = Some(&snapshot.space);
         let (code, vdso) = (Unprobed::new(memory, space), snapshot.process.aux(AT_SYSINFO_EHDR));
-        Self { answers, space, code, vdso, ..evidence.starts(starts).initial_stack(initial_sp) }
+        let thread_local = thread_local(&snapshot.space);
+        Self { answers, space, code, vdso, thread_local, ..evidence.starts(starts).initial_stack(initial_sp) }
     }
 
     /// Evidence from a target's memory, code and stacks.
@@ -84,8 +95,8 @@ impl<'s> FileEvidence<'s> {
         let registry = Registry::default();
         let answers = Rc::default();
         let code = Unprobed::new(memory, None);
-        let (starts, initial_sp, vdso, space) = (Vec::new(), None, None, None);
-        Self { arch, memory, code, space, modules, stacks, registry, starts, vdso, initial_sp, answers }
+        let (starts, initial_sp, vdso, space, thread_local) = (Vec::new(), None, None, None, 0);
+        Self { arch, memory, code, space, modules, stacks, registry, starts, vdso, thread_local, initial_sp, answers }
     }
 
     /// Makes known where the program and its interpreter begin.
@@ -133,6 +144,18 @@ impl<'s> FileEvidence<'s> {
     fn writable(&self, address: u64) -> Option<Stack> {
         self.stacks.find(address).filter(|stack| stack.holds(address, 1))
     }
+}
+
+/// Bytes of static thread-local storage that the modules ask for, with room to align each. One whose file is not known may
+/// ask for more than most.
+fn thread_local(space: &AddressSpace) -> u64 {
+    const UNKNOWN: u64 = 64 << 10;
+    let block = |image: &Image| {
+        let blocks = image.segments().iter().filter(|segment| segment.kind == PT_TLS);
+        blocks.fold(0u64, |sum, block| sum.saturating_add(block.memory_size).saturating_add(block.align.min(4096)))
+    };
+    let sizes = space.modules.iter().map(|module| module.image.as_deref().map_or(UNKNOWN, block));
+    sizes.fold(0, u64::saturating_add)
 }
 
 impl Evidence for FileEvidence<'_> {

@@ -58,6 +58,7 @@ pub mod rows;
 pub mod serve;
 pub mod snapshot;
 pub mod symbol;
+mod thread_start;
 pub mod trace;
 
 pub use error::Error;

@@ -1,16 +1,17 @@
 //! Rows remembered, and rows from the instructions where there is no unwind information.
 
 use crate::analysis::entries::Entries;
-use crate::analysis::{Reached, Text, row};
+use crate::analysis::{Reached, Text, outermost, row};
 use crate::image::Image;
 use crate::kept::{Kept, Multiply};
 use crate::snapshot::{AddressSpace, Identity};
+use crate::thread_start::is_outermost;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use surestack_cfi::{CfaRule, DwarfRows, Lookup, Origin, Row, Rows, Rule};
-use surestack_walk::{CodeAddress, Error, Mapping, RowSource, Section, Target, Why, X86_64};
+use surestack_walk::{CodeAddress, Error, Mapping, Root, RowSource, Section, Target, Why, X86_64};
 
 /// Rows of a target whose code does not change, remembered. Equal frames cost one look-up in a hash table.
 #[derive(Default)]
@@ -114,6 +115,11 @@ impl AnalysedRows {
             return Err(Why::NotAfterCall);
         }
         let text = Text::new(target.memory);
+        if let CodeAddress::Return(address) = pc
+            && is_outermost(&text, address)
+        {
+            return Ok(outermost(pc, Root::UndefinedReturn));
+        }
         let Some(module) = target.modules.find(pc.lookup()) else {
             return row(&text, pc, &Reached::default());
         };

@@ -160,8 +160,8 @@ fn a_thread_begins_behind_clone_at_the_top_of_its_stack() {
     let behind = libc.behind_syscall(start, end).unwrap();
     assert_eq!(at(CodeAddress::Exact(behind), base - 0x100), Proof::Proven);
     assert_eq!(at(CodeAddress::Exact(start), base - 0x100), Proof::Unknown, "before the thread was made");
-    assert_eq!(at(CodeAddress::Exact(behind), base - 0x10_0000), Proof::Unknown, "far below the top");
-    assert_eq!(at(CodeAddress::Exact(behind), base + 0x100), Proof::Unknown, "above the thread's own block");
+    assert_eq!(at(CodeAddress::Exact(behind), base - 0x10_0000), Proof::Refuted, "far below the top");
+    assert_eq!(at(CodeAddress::Exact(behind), base + 0x100), Proof::Refuted, "above the thread's own block");
 }
 
 #[test]
@@ -204,4 +204,121 @@ fn code_that_has_loaded_the_stack_pointer_from_elsewhere_has_left_its_frame() {
     assert_eq!(frame(switch), Proof::Unknown, "not executed yet: still its own frame");
     assert_eq!(frame(switch + 1), Proof::Refuted);
     assert_eq!(frame(0), Proof::Unknown);
+}
+
+/// musl's clone, as its assembly has it.
+const MUSL_CLONE: &str = "
+.fill 64, 1, 0x90
+clone: xor %eax, %eax
+       mov $56, %al
+       mov %rdi, %r11
+       and $-16, %rsi
+       syscall
+       test %eax, %eax
+       jne parent
+       xor %ebp, %ebp
+       pop %rdi
+       call *%r9
+back:  mov %eax, %edi
+       xor %eax, %eax
+       mov $60, %al
+       syscall
+       hlt
+parent: ret
+other: xor %eax, %eax
+       mov $56, %al
+       mov %rdi, %rax
+       syscall
+       call *%r9
+not_made: hlt";
+
+//   ┌──────────────┐ mapping's end
+//   │              │ at most a page
+//   ├──────────────┤ ← sp
+#[test]
+fn a_task_with_a_stack_of_the_programs_own_begins_at_the_end_of_its_mapping() {
+    let code = Assembled::new(MUSL_CLONE);
+    let memory = code.memory();
+    let (top, elsewhere) = (0x7f00_0080_0000u64, 0x7e00_0000_0000);
+    let stacks = [Stack { low: 0x7f00_0000_0000, high: top, kind: StackKind::Other }];
+    let evidence = FileEvidence::of(&X86_64, &memory, &NoModules, &stacks);
+    let at = |label, sp, base| {
+        let mut regs = Regs::new();
+        regs.set(X86_64.sp, sp);
+        regs.set(Register::THREAD, base);
+        regs.set_pc(CodeAddress::Return(code.at(label)));
+        evidence.root(Root::UndefinedReturn, &regs)
+    };
+    assert_eq!(at("back", top - 0x10, elsewhere), Proof::Proven);
+    assert_eq!(at("back", top - 0x2000, elsewhere), Proof::Unknown, "what lies above it nobody knows");
+    assert_eq!(at("back", top - 0x2000, top - 0x1f00), Proof::Proven, "below the thread's own block");
+    assert_eq!(at("not_made", top - 0x10, elsewhere), Proof::Unknown, "another system call");
+    let main = [Stack { kind: StackKind::Main, ..stacks[0] }];
+    let on_main = FileEvidence::of(&X86_64, &memory, &NoModules, &main);
+    let mut regs = Regs::new();
+    regs.set(X86_64.sp, top - 0x10);
+    regs.set(Register::THREAD, elsewhere);
+    regs.set_pc(CodeAddress::Return(code.at("back")));
+    assert_eq!(on_main.root(Root::UndefinedReturn, &regs), Proof::Unknown, "the first thread's stack");
+}
+
+#[test]
+fn the_foot_of_a_context_is_outermost_on_any_stack_but_the_first() {
+    let stacks = [
+        Stack { low: 0x7000, high: 0x9000, kind: StackKind::Main },
+        Stack { low: 0xa000, high: 0xc000, kind: StackKind::Other },
+    ];
+    let code = Assembled::new(START);
+    let memory = code.memory();
+    let evidence = FileEvidence::of(&X86_64, &memory, &NoModules, &stacks).initial_stack(Some(0x8f00));
+    let at = |sp| {
+        let mut regs = Regs::new();
+        regs.set(X86_64.sp, sp);
+        regs.set_pc(CodeAddress::Return(code.at("back")));
+        evidence.root(Root::ContextEntry, &regs)
+    };
+    assert_eq!(at(0xbff0), Proof::Proven);
+    assert_eq!(at(0x8ef0), Proof::Unknown);
+    assert_eq!(at(0x100), Proof::Unknown, "no stack");
+}
+
+/// Code in which `returns` follows a call of `f`, and what is asked of it.
+fn asked_of(source: &str, callee: &str) -> Witness {
+    let code = Assembled::new(&format!(".fill 64, 1, 0x90\n call f\n returns: hlt\n {source}"));
+    asked(&code, "returns", CodeAddress::Exact(code.at(callee)))
+}
+
+#[test]
+fn what_a_function_calls_is_not_what_its_own_call_leads_to() {
+    let refuted = |source, callee| matches!(asked_of(source, callee), Witness::Refuted { .. });
+    assert!(refuted("f: call g\n ret\n g: nop\n in_g: ret", "in_g"), "f is missing");
+    assert!(refuted("f: push %rbx\n pop %rbx\n ret\n g: call f\n in_g: ret", "in_g"), "what lies behind f");
+    assert!(refuted("f: jmp g\n g: call h\n ret\n h: nop\n in_h: ret", "in_h"), "g is missing");
+    assert!(refuted("f: ud2\n g: ret", "g"));
+}
+
+#[test]
+fn ways_that_are_no_jumps_are_known() {
+    assert_eq!(asked_of("f: nop\n .balign 16\n g: nop\n in_g: ret", "in_g"), Witness::Confirmed, "fall-through");
+    assert_eq!(asked_of("f: int3\n in_f: ret", "in_f"), Witness::Confirmed, "a trap that was compiled in");
+    assert_eq!(asked_of("f: xbegin aborted\n xend\n ret\n aborted: nop\n in: ret", "in"), Witness::Confirmed);
+    assert_eq!(asked_of("f: xbegin aborted\n xend\n in: ret\n aborted: ret", "in"), Witness::Confirmed);
+}
+
+#[test]
+fn a_return_that_is_a_jump_keeps_a_call_from_being_refuted() {
+    let thunk = "f: call 1f\n 0: pause\n lfence\n jmp 0b\n 1: mov %rax, (%rsp)\n ret\n g: nop\n in_g: ret";
+    for source in ["f: push %rax\n ret\n g: nop\n in_g: ret", thunk] {
+        assert_eq!(asked_of(source, "in_g"), Witness::Unknown, "{source}");
+    }
+}
+
+#[test]
+fn a_jump_table_outside_any_known_function_keeps_a_call_from_being_refuted() {
+    // Nobody knows where the function ends, and so nobody knows what its table holds.
+    let table = "f: lea table(%rip), %rdx\n movslq (%rdx,%rdi,4), %rax\n add %rdx, %rax\n jmp *%rax\n
+        one: ret\n two: ret\n g: ret\n .balign 4\n table: .long one - table, two - table";
+    for callee in ["two", "g"] {
+        assert_eq!(asked_of(table, callee), Witness::Unknown);
+    }
 }

@@ -2,17 +2,16 @@
 
 use super::FileEvidence;
 use crate::analysis::{Flow, Limits, SP, State};
-use surestack_walk::{CodeAddress, Proof, Register, Regs, Root, Stack};
+use crate::thread_start::is_behind_clone;
+use surestack_walk::{CodeAddress, Proof, Register, Regs, Root, Stack, StackKind};
 
 /// Most instructions from an entry point to the call that never returns: a dozen in every libc seen.
 const START: usize = 400;
-/// Room between a thread's base address and the top of its stack: its static thread-local storage, which lies below the
-/// base, and what the thread library put there first.
-const THREAD_TOP: u64 = 64 << 10;
-/// `mov $number, %eax; syscall` of clone and clone3.
-const CLONES: [[u8; 7]; 2] = [[0xb8, 56, 0, 0, 0, 0x0f, 0x05], [0xb8, 0xb3, 1, 0, 0, 0x0f, 0x05]];
-/// How far behind it the code of the child reaches up to its only call: 14 and 19 bytes in glibc 2.36.
-const NEAR: u64 = 48;
+/// Room between a thread's base address and where its stack begins, beside the static thread-local storage of the modules:
+/// what the thread library keeps free for modules that come later, and what it put on the stack first.
+const THREAD_TOP: u64 = 16 << 10;
+/// Where a stack of the program's own making begins, below the end of its mapping.
+const TOP_PAGE: u64 = 4 << 10;
 
 impl FileEvidence<'_> {
     /// Whether `regs` stand where `root` must stand; `None` where nobody can tell.
@@ -46,18 +45,20 @@ impl FileEvidence<'_> {
     }
 
     /// Another thread: the code behind the `syscall` that made it, at the top of the stack it was given.
+    ///
+    /// A thread library puts the thread's own block above the stack, and the block's address into the base of `fs`. A task
+    /// that the program made itself, without a base of its own, is believed at the end of its mapping and nowhere else: what
+    /// lies above it in a larger mapping nobody knows.
     fn cloned(&self, pc: CodeAddress, sp: u64, stack: Stack, regs: &Regs) -> Option<Proof> {
+        if !is_behind_clone(&self.text(), pc) {
+            return None;
+        }
         let base = regs.get(Register::THREAD)?;
-        let at_top = sp < base && base.checked_sub(sp)? <= THREAD_TOP && stack.holds(base, 8);
-        (at_top && self.is_behind_clone(pc.value())?).then_some(Proof::Proven)
-    }
-
-    /// Whether a thread was made shortly before `pc`: the number of the system call is loaded right before it, and what
-    /// the child runs lies right behind (glibc has no unwind information in between).
-    fn is_behind_clone(&self, pc: u64) -> Option<bool> {
-        let start = pc.checked_sub(NEAR)?;
-        let mut code = vec![0; usize::try_from(NEAR).ok()?];
-        self.memory.read(start, &mut code).ok()?;
-        Some(CLONES.iter().any(|form| code.windows(form.len()).any(|bytes| bytes == form)))
+        if !stack.holds(base, 8) {
+            return (stack.kind != StackKind::Main && stack.high.checked_sub(sp)? <= TOP_PAGE).then_some(Proof::Proven);
+        }
+        let room = THREAD_TOP.saturating_add(self.thread_local);
+        let at_top = sp < base && base.checked_sub(sp)? <= room;
+        Some(if at_top { Proof::Proven } else { Proof::Refuted })
     }
 }

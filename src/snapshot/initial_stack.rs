@@ -34,7 +34,6 @@ pub fn initial_sp(snapshot: &Snapshot) -> Option<u64> {
 /// An address on the initial stack: the kernel puts AT_RANDOM's bytes and the program's name there.
 pub(super) fn address_on_it(process: &Process) -> Option<u64> {
     const AT_RANDOM: u64 = 25;
-    const AT_EXECFN: u64 = 31;
     process.aux(AT_RANDOM).or_else(|| process.aux(AT_EXECFN))
 }
 
@@ -65,13 +64,19 @@ fn find(memory: &dyn Memory, process: &Process, low: u64, high: u64) -> Option<u
     None
 }
 
+const AT_PHDR: u64 = 3;
+const AT_PHNUM: u64 = 5;
+const AT_ENTRY: u64 = 9;
+const AT_EXECFN: u64 = 31;
+
 /// Whether the whole vector with its AT_NULL lies at `address`.
 fn is_vector(memory: &dyn Memory, process: &Process, address: u64) -> bool {
     let mut at = address;
     for &(tag, value) in process.auxv.iter().chain([&(0, 0)]) {
         let Some(after) = at.checked_add(16) else { return false };
-        // The value of AT_NULL is nobody's.
-        let same_value = tag == 0 || memory.word(after.wrapping_sub(8)) == Ok(value);
+        // The value of AT_NULL is nobody's. Run as a command, the loader describes the program that it loaded.
+        let same_value = matches!(tag, 0 | AT_PHDR | AT_PHNUM | AT_ENTRY | AT_EXECFN)
+            || memory.word(after.wrapping_sub(8)) == Ok(value);
         if memory.word(at) != Ok(tag) || !same_value {
             return false;
         }

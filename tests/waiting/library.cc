@@ -30,7 +30,7 @@ static void picked_here(Seen *seen) {
   library_c(seen);
   KEEP;
 }
-static void (*pick(void))(Seen *) { return picked_here; }
+void (*pick(void))(Seen *) { return picked_here; }
 void picked(Seen *) __attribute__((ifunc("pick")));
 void thrown(Seen *, int what) {
   if (what) throw what;
