@@ -10,14 +10,20 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("the oracle knows x86_64 Linux only");
 
+pub mod causes;
+pub mod clear;
 mod code;
 pub mod contender;
 pub mod decode;
+pub mod document;
 pub mod error;
+pub mod functions;
 pub mod maps;
 pub mod measure;
 pub mod memory;
 pub mod programs;
+pub mod random;
+pub mod rows;
 pub mod run;
 pub mod score;
 pub mod session;

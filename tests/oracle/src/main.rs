@@ -3,20 +3,42 @@
 use std::env;
 use std::fs;
 use std::process::ExitCode;
+use surestack_oracle::causes;
+use surestack_oracle::clear;
 use surestack_oracle::contender;
+use surestack_oracle::document;
 use surestack_oracle::error::{Error, Result};
-use surestack_oracle::measure::{Outcome, Plan};
+use surestack_oracle::measure::{OURS, Outcome, Plan};
 use surestack_oracle::programs;
+use surestack_oracle::rows;
 use surestack_oracle::run::{self, Ran};
 use surestack_oracle::session::Begin;
 use surestack_oracle::table;
 use surestack_oracle::targets::{Set, TARGETS, Target};
 
-const USAGE: &str = "usage: surestack-oracle short|full [--target NAME]... [--table FILE] [--causes FILE] [--jobs N]
+const USAGE: &str =
+    "usage: surestack-oracle [clear|rows] short|full [--target NAME]... [--table FILE] [--causes FILE] [--jobs N]
+    clear: decides about drawn functions instead; rows: holds proofs of unwind rows against what is executed
     instead of what the set says for each target:
     [--from kernel|entry] [--every N] [--max-steps N] [--inject SIGNAL-NUMBER] [--every-inject N]";
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// Is the chain right, and trusted?
+    Chain,
+    /// Is a thread clear of drawn functions?
+    Clear,
+    /// Are proofs of rows right?
+    Rows,
+}
+
+/// In the mode `clear`: every Nth instruction, up to so many of each program.
+const CLEAR_EVERY: u64 = 61;
+const CLEAR_STEPS: u64 = 200_000;
+
 struct Arguments {
+    question: Question,
     set: Set,
     targets: Vec<String>,
     table: Option<String>,
@@ -48,12 +70,22 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
-    let set = match words.next().as_deref() {
+    let mut first = words.next();
+    let question = match first.as_deref() {
+        Some("clear") => Question::Clear,
+        Some("rows") => Question::Rows,
+        _ => Question::Chain,
+    };
+    if question != Question::Chain {
+        first = words.next();
+    }
+    let set = match first.as_deref() {
         Some("short") => Set::Short,
         Some("full") => Set::Full,
         _ => return Err(Error::new("which set?")),
     };
     let mut arguments = Arguments {
+        question,
         set,
         targets: Vec::new(),
         table: None,
@@ -125,18 +157,24 @@ fn adjusted(plan: Plan, arguments: &Arguments) -> Plan {
     }
 }
 
-/// Says whether all targets could be run.
+/// Says whether all targets could be run, and nothing was found that must not be.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let ran = run::run(&chosen(arguments)?, arguments.jobs, report);
+    match arguments.question {
+        Question::Chain => run_chain(arguments),
+        Question::Clear => run_clear(arguments),
+        Question::Rows => run_rows(arguments),
+    }
+}
+
+fn run_chain(arguments: &Arguments) -> Result<bool> {
+    let ran = run::run(&chosen(arguments)?, arguments.jobs, run::measured, report);
     let failures = ran.iter().filter(|(_, outcome)| outcome.is_err()).count();
     let outcomes: Vec<Outcome> = ran.into_iter().filter_map(|(_, outcome)| outcome.ok()).collect();
 
     let names: Vec<String> = contender::all().iter().map(|c| c.name().to_owned()).collect();
     let text = table::table(&names, contender::missing(), &outcomes);
     print!("{text}");
-    if let Some(path) = &arguments.table {
-        fs::write(path, &text).map_err(|e| Error::system(path, e))?;
-    }
+    written(arguments, &text)?;
     let default = programs::directory().join("causes.md");
     let path = arguments.causes.as_ref().map_or(default, Into::into);
     fs::write(&path, table::causes(&names, &outcomes)).map_err(|e| Error::system(path.display(), e))?;
@@ -144,10 +182,72 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if failures > 0 {
         println!("{failures} targets could not be run.");
     }
-    Ok(failures == 0)
+    let ours = names.iter().zip(table::pooled(&names, &outcomes)).find(|(name, _)| *name == OURS);
+    let unlisted = ours.as_ref().map(|(_, score)| causes::unlisted(score)).unwrap_or_default();
+    if !unlisted.is_empty() {
+        println!("Wrong for reasons that are not listed, after {}.", unlisted.join(", "));
+    }
+    let trusted = ours.map_or(0, |(_, score)| score.false_trusts.len());
+    Ok(failures == 0 && unlisted.is_empty() && trusted == 0)
 }
 
-fn report((target, outcome): &Ran) {
+fn run_clear(arguments: &Arguments) -> Result<bool> {
+    let work = |target: &Target, plan: &Plan| clear::measure(target, &sparser(*plan, arguments));
+    let outcomes = finished(run::run(&chosen(arguments)?, arguments.jobs, work, |(target, outcome)| match outcome {
+        Ok(counts) => eprintln!("{}: {} steps", target.name, counts.steps),
+        Err(error) => eprintln!("{}: {error}", target.name),
+    }));
+    let text = clear::table::table(&outcomes);
+    print!("{text}");
+    written(arguments, &text)?;
+    let examples = clear::table::examples(&outcomes);
+    if let Some(path) = &arguments.causes {
+        fs::write(path, &examples).map_err(|e| Error::system(path, e))?;
+    }
+    let wrong: usize = outcomes.iter().map(|(_, counts)| counts.false_clear.len()).sum();
+    if wrong > 0 {
+        print!("{examples}");
+    }
+    Ok(wrong == 0)
+}
+
+fn run_rows(arguments: &Arguments) -> Result<bool> {
+    let outcomes =
+        finished(run::run(&chosen(arguments)?, arguments.jobs, rows::measure, |(target, outcome)| match outcome {
+            Ok(counts) => eprintln!("{}: {} instructions", target.name, counts.asked()),
+            Err(error) => eprintln!("{}: {error}", target.name),
+        }));
+    let text = rows::table::table(&outcomes);
+    print!("{text}");
+    written(arguments, &text)?;
+    Ok(outcomes.iter().all(|(_, counts)| counts.refuted() == 0))
+}
+
+/// A decision is asked for less often, and not so far into each program, unless the arguments say so.
+fn sparser(plan: Plan, arguments: &Arguments) -> Plan {
+    Plan {
+        every: arguments.every.unwrap_or(CLEAR_EVERY),
+        max_steps: arguments.max_steps.unwrap_or(plan.max_steps.min(CLEAR_STEPS)),
+        ..plan
+    }
+}
+
+/// The outcomes of those targets that could be run.
+fn finished<T>(ran: Vec<Ran<T>>) -> Vec<(&'static str, T)> {
+    ran.into_iter().filter_map(|(target, outcome)| Some((target.name, outcome.ok()?))).collect()
+}
+
+/// Writes the table where the arguments want it.
+fn written(arguments: &Arguments, text: &str) -> Result<()> {
+    let name = match arguments.question {
+        Question::Chain => "oracle",
+        Question::Clear => "oracle clear",
+        Question::Rows => "oracle rows",
+    };
+    arguments.table.as_ref().map_or(Ok(()), |path| document::write(path, name, text))
+}
+
+fn report((target, outcome): &Ran<Outcome>) {
     match outcome {
         Ok(outcome) => eprintln!(
             "{}: {} steps in {:.1} s, ended {:?}",

@@ -93,7 +93,7 @@ pub fn measure(
         }
         let sampled = Sampled { uniform: step % plan.every == 0, cover: first_visit };
         if sampled.uniform || sampled.cover {
-            let Truth { pcs, certainty, erased } = session.truth()?;
+            let Truth { pcs, certainty, erased, .. } = session.truth()?;
             if certainty == Certainty::Unknown {
                 judge.unjudged += 1;
             } else {
@@ -195,7 +195,7 @@ impl Judge {
 }
 
 /// A reason with every number in it replaced, so that equal reasons count together.
-fn without_numbers(why: &str) -> String {
+pub(crate) fn without_numbers(why: &str) -> String {
     let plain = |word: &str| if word.starts_with("0x") { "…".to_owned() } else { word.to_owned() };
     why.trim_start_matches("frame ")
         .trim_start_matches(|c: char| c.is_ascii_digit())

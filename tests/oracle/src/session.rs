@@ -41,6 +41,8 @@ pub enum Event {
 pub struct Truth {
     /// pc first, outermost return address last.
     pub pcs: Vec<u64>,
+    /// Which of them were interrupted, and which are the trampolines before those: no call precedes them.
+    pub exact: Vec<usize>,
     /// Whether it can be judged by now.
     pub certainty: Certainty,
     /// A return address of the chain is no longer where its call put it: the program has written over it, and memory
@@ -48,7 +50,28 @@ pub struct Truth {
     pub erased: bool,
 }
 
+impl Truth {
+    /// For each pc of the chain, an address in the function that runs or will run: for a return address that of the call.
+    pub fn inside(&self) -> impl Iterator<Item = u64> {
+        let call = |(i, pc): (usize, &u64)| pc.wrapping_sub(u64::from(!self.exact.contains(&i)));
+        self.pcs.iter().enumerate().map(call)
+    }
+}
+
+/// The innermost frame that was called, and what it must hand back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// Where the call put the return address: the frame's canonical address is 8 above.
+    pub slot: u64,
+    /// The return address.
+    pub address: u64,
+    /// rbx, rbp, r12 to r15 when the function was entered.
+    pub saved: [u64; 6],
+}
+
 struct Thread {
+    /// By the slot of a return address, the registers to be preserved as they were when it was pushed.
+    entered: HashMap<u64, [u64; 6]>,
     shadow: Shadow,
     registers: user_regs_struct,
     decoded: Option<Decoded>,
@@ -186,18 +209,31 @@ impl Session {
         let entries: Vec<_> = thread.shadow.entries().copied().collect();
         let slots: Vec<u64> = entries.iter().map(|e| e.slot).collect();
         let found = memory.words(&slots).unwrap_or_default();
-        let mut pcs = vec![thread.registers.rip];
+        let (mut pcs, mut exact) = (vec![thread.registers.rip], vec![0]);
         let before = self.counts.rewritten;
         for (i, entry) in entries.iter().enumerate() {
             let now = found.get(i).copied().unwrap_or(entry.address);
             match entry.place {
-                Place::SignalFrame => pcs.push(now),
+                Place::SignalFrame => {
+                    exact.extend([pcs.len().saturating_sub(1), pcs.len()]);
+                    pcs.push(now);
+                }
                 Place::Stack | Place::Register => pcs.push(entry.address),
             }
             self.counts.rewritten += u64::from(entry.place == Place::Stack && now != entry.address);
         }
         let erased = self.counts.rewritten != before;
-        Ok(Truth { pcs, certainty: thread.shadow.certainty(), erased })
+        Ok(Truth { pcs, exact, certainty: thread.shadow.certainty(), erased })
+    }
+
+    /// The frame that the current instruction belongs to; `None` where that is not certain, or where its return address is
+    /// not in its slot: in a transfer, in an outermost frame, in a trampoline.
+    pub fn called(&self) -> Option<Called> {
+        let thread = self.threads.get(&self.current)?;
+        let entry = thread.shadow.entries().next().filter(|entry| entry.place == Place::Stack)?;
+        let saved = *thread.entered.get(&entry.slot)?;
+        let known = thread.shadow.certainty() == Certainty::Known;
+        known.then_some(Called { slot: entry.slot, address: entry.address, saved })
     }
 
     /// What a contender is shown where the current thread is.
@@ -275,7 +311,8 @@ impl Session {
             Some(stack) if stack.name == "[stack]" => stack.end,
             _ => registers.rsp.saturating_add(128),
         };
-        let thread = Thread { shadow: Shadow::new(base), registers, decoded: None, deliver: 0 };
+        let shadow = Shadow::new(base);
+        let thread = Thread { entered: HashMap::new(), shadow, registers, decoded: None, deliver: 0 };
         self.threads.insert(tid, thread);
         self.current = tid;
         Ok(())
@@ -317,6 +354,7 @@ impl Session {
             && let Some(frame) = signal_frame(memory, &before, &registers)
         {
             thread.shadow.signalled(&frame);
+            thread.entered.insert(frame.sp, preserved(&registers));
             self.counts.signals += 1;
             return Ok(None);
         }
@@ -346,6 +384,9 @@ impl Session {
                 }
                 return Ok(None);
             }
+            Effect::Call => {
+                thread.entered.insert(registers.rsp, preserved(&registers));
+            }
             Effect::PushFlags => {
                 // The program must not see that it is stepped.
                 if let Some(flags) = memory.word(registers.rsp) {
@@ -364,6 +405,12 @@ impl Drop for Session {
             tracee::kill(self.pid);
         }
     }
+}
+
+/// The registers that a function must hand back as they were.
+fn preserved(registers: &user_regs_struct) -> [u64; 6] {
+    let r = registers;
+    [r.rbx, r.rbp, r.r12, r.r13, r.r14, r.r15]
 }
 
 /// The frame of a handler that was just entered, if the registers say so: rdx is the third argument, the ucontext.

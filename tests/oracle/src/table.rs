@@ -1,6 +1,7 @@
 //! The results as markdown: the table, and the causes behind it.
 
-use crate::measure::Outcome;
+use crate::causes;
+use crate::measure::{OURS, Outcome};
 use crate::score::{Score, Seen, Tally};
 use std::fmt::Write;
 
@@ -23,6 +24,11 @@ pub fn table(names: &[String], missing: &[(&str, &str)], outcomes: &[Outcome]) -
         let _ = writeln!(out, "| **all** | {name} | not asked: {why} | | | | | | |");
     }
     out.push('\n');
+    for (name, score) in names.iter().zip(pooled(names, outcomes)).filter(|(name, _)| *name == OURS) {
+        let _ = writeln!(out, "{name} is wrong, and says so unless it is counted above as false trust:\n");
+        let _ = writeln!(out, "{}\n{name} is right and does not vouch for it:\n", causes::table(&score));
+        let _ = writeln!(out, "{}", causes::distrusts(&score));
+    }
     totals(&mut out, outcomes);
     out.push_str("\nOutermost frames of the true chains:\n\n");
     for outcome in outcomes {
@@ -169,7 +175,7 @@ fn totals(out: &mut String, outcomes: &[Outcome]) {
     let [steps, uniform, cover, unjudged] = sum;
     let _ = writeln!(
         out,
-        "\n{} runs, {steps} steps, {uniform} uniform and {cover} first-visit asks of each contender, {unjudged} unjudged.",
+        "\n{} runs, {steps} steps, {uniform} uniform and {cover} first-visit asks, {unjudged} unjudged.",
         outcomes.len()
     );
 }

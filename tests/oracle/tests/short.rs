@@ -12,7 +12,7 @@ const ROOTS: [&str; 6] = ["_start", "_dl_start_user", "clone3", "__start_context
 #[test]
 fn every_true_chain_of_the_short_set_ends_at_a_root_and_a_peer_agrees_with_nearly_all() {
     let targets: Vec<_> = TARGETS.iter().filter_map(|t| Some((t, t.plan(Set::Short)?))).collect();
-    let ran = run::run(&targets, 2, |_| {});
+    let ran = run::run(&targets, 2, run::measured, |_| {});
     let mut outcomes = Vec::new();
     for (target, outcome) in ran {
         let outcome = outcome.unwrap_or_else(|e| panic!("{}: {e}", target.name));

@@ -3,6 +3,7 @@
 use super::{Answer, Contender, MAX_FRAMES, Stop};
 use surestack::Verdict;
 use surestack::image::Find;
+use surestack::snapshot::Thread;
 use surestack::snapshot::process::StoppedProcess;
 use surestack::trace::{Known, Tracer};
 use surestack::walk::{self, End};
@@ -32,21 +33,35 @@ impl Contender for Surestack {
 
 impl Surestack {
     fn try_ask(&mut self, stop: &Stop<'_>) -> Result<Answer, surestack::Error> {
+        self.look(stop, |tracer, thread| {
+            let mut pcs = Vec::new();
+            let judged = tracer.walk(&thread.regs, thread.stop, |frame| pcs.push(frame.pc.value()));
+            let why = match (judged.end, judged.doubts.first()) {
+                (_, Some(doubted)) => format!("frame {}: {}", doubted.frame, doubted.doubt),
+                (End::Stopped(error), None) => error.to_string(),
+                (End::Root(root), None) => format!("{root:?}: {:?}", judged.verdict),
+            };
+            Answer { pcs, trusted: judged.verdict == Verdict::Reliable, why }
+        })
+    }
+
+    /// Lends a tracer of the process, and the stopped thread, to `look`.
+    ///
+    /// # Errors
+    /// When the library cannot read the process.
+    pub fn look<T>(
+        &mut self,
+        stop: &Stop<'_>,
+        look: impl FnOnce(&Tracer<'_>, &Thread) -> T,
+    ) -> Result<T, surestack::Error> {
         let process = self.current(stop)?;
         let tid = u32::try_from(stop.tid).unwrap_or(0);
         let snapshot = process.stopped.stopped_at(tid, &bytes(&stop.registers), walk::Stop::default())?;
         let Some(thread) = snapshot.threads.first() else {
-            return Ok(Answer { why: "no thread".to_owned(), ..Answer::default() });
+            let source = std::io::Error::other("there is no thread");
+            return Err(surestack::Error::Process { pid: tid, what: "taking its registers", source });
         };
-        let mut pcs = Vec::new();
-        let tracer = Tracer::new(snapshot, &process.known).budget(MAX_FRAMES);
-        let judged = tracer.walk(&thread.regs, thread.stop, |frame| pcs.push(frame.pc.value()));
-        let why = match (judged.end, judged.doubts.first()) {
-            (_, Some(doubted)) => format!("frame {}: {}", doubted.frame, doubted.doubt),
-            (End::Stopped(error), None) => error.to_string(),
-            (End::Root(root), None) => format!("{root:?}: {:?}", judged.verdict),
-        };
-        Ok(Answer { pcs, trusted: judged.verdict == Verdict::Reliable, why })
+        Ok(look(&Tracer::new(snapshot, &process.known).budget(MAX_FRAMES), thread))
     }
 
     /// The process of this stop, looked at anew where its mappings changed.
