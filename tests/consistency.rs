@@ -408,6 +408,7 @@ fn memory_that_cannot_be_read_is_refused() {
         executable: Some(false),
         writable: Some(true),
         file: None,
+        probe: None,
     };
     space.mappings.insert(0, unread);
     let snapshot = Snapshot {
