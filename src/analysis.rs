@@ -25,8 +25,8 @@ pub use value::{Base, SP, State, Value};
 
 use entries::{Entries, plt_entry};
 use std::collections::HashSet;
-use surestack_cfi::Row;
-use surestack_walk::{CodeAddress, Root, Why};
+use surestack_cfi::{Origin, Row};
+use surestack_walk::{CodeAddress, Grade, Root, Why};
 
 /// Most instructions on the way to the returns.
 const TO_RETURN: usize = 2_000;
@@ -92,7 +92,8 @@ impl Reached {
         let limits =
             Limits { steps: FROM_SYMBOL, inside: &|at| (start..end).contains(&at), begins: &|at| self.begins(at) };
         let flow = Flow::follow(text, vec![(start, State::at_entry())], &limits);
-        row::from_entry(&visited(&flow, pc)?, pc)
+        let row = row::from_entry(&visited(&flow, pc)?, pc)?;
+        Some(Row { origin: Origin::Analysed(Grade::FromSymbol), ..row })
     }
 
     /// The row at `pc`, if an entry leads there.

@@ -72,6 +72,11 @@ impl Last {
     }
 }
 
+/// Whether a way of finding frames is right only if a call vouches for what it found.
+fn is_guess(found_by: FoundBy) -> bool {
+    matches!(found_by, FoundBy::Analysed(Grade::ToReturn | Grade::FromSymbol) | FoundBy::CallAtSp)
+}
+
 /// Whether a trace can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -206,7 +211,7 @@ impl Judge {
             _ if target.is_entered_without_call(return_address) => {}
             // Seen from the pc alone, a return that does not return to a caller looks like one that does, and whatever the
             // stack pointer leads to looks like what a call has just left.
-            Witness::Unknown if matches!(frame.found_by, FoundBy::Analysed(Grade::ToReturn) | FoundBy::CallAtSp) => {
+            Witness::Unknown if is_guess(frame.found_by) => {
                 self.doubt(Doubt::Unvouched(frame.found_by));
             }
             Witness::Unknown => {}

@@ -69,6 +69,8 @@ pub enum FoundBy {
 pub enum Grade {
     /// Followed from a known entry of the function, where the ABI says what registers hold.
     FromEntry,
+    /// Followed from where a symbol table says that a function begins, which nothing confirms.
+    FromSymbol,
     /// Followed from the pc to the function's returns, which all agree. Believes that a return does return.
     ToReturn,
 }
