@@ -79,6 +79,7 @@ impl FileEvidence<'_> {
             work: vec![entry],
             part: Part::default(),
             code: None,
+            swept: false,
         };
         follow.all();
         let part = Rc::new(follow.finish());
@@ -105,6 +106,8 @@ struct Follow<'e, 's> {
     part: Part,
     /// The function's instructions, one after the other, once they are needed.
     code: Option<Rc<Vec<Instruction>>>,
+    /// Whether all of them were put onto the list.
+    swept: bool,
 }
 
 impl Follow<'_, '_> {
@@ -234,7 +237,9 @@ impl Follow<'_, '_> {
             // A table of another form, or a call in tail position: all of this function, and nobody knows what else.
             None => {
                 self.part.open = true;
-                self.work.extend(code.iter().map(Instruction::ip));
+                let all = if self.swept { &[] } else { code.as_slice() };
+                self.work.extend(all.iter().map(Instruction::ip));
+                self.swept = true;
             }
         }
     }

@@ -59,11 +59,9 @@ impl FileEvidence<'_> {
 /// The table from which `register` was loaded last.
 fn loaded(code: &[Instruction], register: Register) -> Option<(u64, Entries)> {
     let near = code.len().saturating_sub(NEAR);
-    let (before, last) = code.split_at_checked(near)?;
-    let load = last.iter().rposition(|found| is_table_load(found, register))?;
-    let (load_at, rest) = (last.get(load)?, last.get(load.checked_add(1)?..)?);
-    let before: Vec<Instruction> = before.iter().chain(last.get(..load)?).copied().collect();
-    let base = array(&before, load_at)?;
+    let load = near.checked_add(code.get(near..)?.iter().rposition(|found| is_table_load(found, register))?)?;
+    let (load_at, rest) = (code.get(load)?, code.get(load.checked_add(1)?..)?);
+    let base = array(code.get(..load)?, load_at)?;
     if load_at.mnemonic() == Mnemonic::Mov {
         return rest.iter().all(|found| !writes(found, register)).then_some((base, Entries::Absolute));
     }
