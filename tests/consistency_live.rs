@@ -1,7 +1,8 @@
 //! The decision over running processes, and the permit that comes with it.
 
+use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 use surestack::consistency::{Named, Obstacle, Overall, Reason, Request, Standing, check};
@@ -15,12 +16,16 @@ const PROGRAM: &str = r#"
 volatile long sink;
 APART long idle(long n) { sink = n; return n + 1; }
 APART static long waits(void) { pause(); return sink; }
-APART static void *worker(void *p) { sink = waits(); return p; }
+static pthread_barrier_t ready;
+APART static void *worker(void *p) { pthread_barrier_wait(&ready); sink = waits(); return p; }
 int main(void) {
     pthread_t thread;
+    pthread_barrier_init(&ready, 0, 4);
     for (int i = 0; i < 3; i++) pthread_create(&thread, 0, worker, 0);
     sink = idle(1);
-    usleep(100000);
+    pthread_barrier_wait(&ready);
+    usleep(500000);
+    (void)!write(1, "!", 1);
     waits();
     return 0;
 }
@@ -40,8 +45,10 @@ impl Running {
         let mut gcc = Command::new("gcc");
         gcc.args(["-g", "-O2", "-pthread", "-o", "prog", "prog.c"]).current_dir(&directory);
         assert!(gcc.status().unwrap().success());
-        let child = Command::new(directory.join("prog")).spawn().unwrap();
-        sleep(Duration::from_millis(400));
+        let mut child = Command::new(directory.join("prog")).stdout(Stdio::piped()).spawn().unwrap();
+        // It writes a byte when all of its threads wait.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        sleep(Duration::from_millis(200));
         Self { directory, child }
     }
 
@@ -92,7 +99,8 @@ fn every_thread_that_waits_in_a_target_is_named_and_no_permit_given() {
     let checked = check(&hold, &Known::default(), &request("waits")).unwrap();
     let decision = &checked.examined().decision;
     let blocked = |standing: &Standing| matches!(standing, Standing::Blocked { wait: Some(_), .. });
-    assert!(decision.threads.len() == 4 && decision.threads.iter().all(|answer| blocked(&answer.standing)));
+    assert_eq!(decision.threads.len(), 4);
+    assert!(decision.threads.iter().all(|answer| blocked(&answer.standing)), "{:?}", decision.threads);
     assert_eq!(decision.overall, Overall::RetryLater((0..4).map(Reason::Thread).collect()));
     assert!(checked.permit().is_none());
     let workers = check(&hold, &Known::default(), &request("worker")).unwrap();

@@ -159,7 +159,7 @@ impl OwnStack {
         let lowest = trace.frames.iter().filter_map(|frame| frame.sp).filter(on_it).min()?;
         let name = thread.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         let name = format!("{}{name}", thread.of);
-        is_whole(space, &stack, trace).then(|| Self { name, mapping: stack.low..stack.high, lowest, top: outermost })
+        is_whole(space, &stack, trace).then_some(Self { name, mapping: stack.low..stack.high, lowest, top: outermost })
     }
 }
 
