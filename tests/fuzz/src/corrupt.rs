@@ -99,6 +99,7 @@ fn runs(core: &Core, start: &Start, chain: &Chain) -> Result<&'static str, Strin
             None => return Err(format!("no call precedes {pc:#x}")),
             Some(None) => how = "another indirect call",
             Some(Some(target)) if core.code.function(callee.pc) == Some(target) => {}
+            Some(Some(target)) if core.code.jumps_anywhere(target) => how = "another call that jumps on",
             Some(Some(target)) => {
                 return Err(format!("the call before {pc:#x} goes to {target:#x}, not to {:#x}", callee.pc));
             }

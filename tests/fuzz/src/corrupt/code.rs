@@ -9,7 +9,7 @@ const STT_FUNC: u8 = 2;
 const STT_GNU_IFUNC: u8 = 10;
 /// `call rel32`.
 const CALL: u8 = 0xe8;
-/// `call r/m64`, whose operation is the second of its group.
+/// `call r/m64` and `jmp r/m64`, the operations 2 and 4 of their group.
 const INDIRECT: u8 = 0xff;
 
 /// The code of one program at its linked addresses.
@@ -20,6 +20,8 @@ pub struct Code {
     direct: BTreeMap<u64, u64>,
     /// Every address behind bytes that are an indirect call.
     indirect: BTreeSet<u64>,
+    /// Every address of bytes that are an indirect jump.
+    jumps: BTreeSet<u64>,
     /// The functions that are sigreturn trampolines.
     trampolines: Vec<u64>,
 }
@@ -32,7 +34,8 @@ impl Code {
             .filter(|symbol| matches!(symbol.kind, STT_FUNC | STT_GNU_IFUNC) && symbol.section != 0)
             .map(|symbol| (symbol.address, symbol.address.saturating_add(symbol.size)))
             .collect();
-        let (mut direct, mut indirect, mut trampolines) = (BTreeMap::new(), BTreeSet::new(), vec![]);
+        let (mut direct, mut indirect, mut jumps, mut trampolines) =
+            (BTreeMap::new(), BTreeSet::new(), BTreeSet::new(), vec![]);
         for code in image.code() {
             let Ok(length) = usize::try_from(code.end - code.start) else { continue };
             let Some(bytes) = image.at(code.start, length) else { continue };
@@ -48,6 +51,9 @@ impl Code {
                     [INDIRECT, operand, ..] if operand >> 3 & 7 == 2 => {
                         indirect.extend(indirect_length(operand, rest.get(2)).map(|length| address + length));
                     }
+                    [INDIRECT, operand, ..] if operand >> 3 & 7 == 4 => {
+                        jumps.insert(address);
+                    }
                     _ => {}
                 }
                 if X86_64.signal_frame.trampolines.iter().any(|known| rest.starts_with(known.bytes)) {
@@ -55,7 +61,7 @@ impl Code {
                 }
             }
         }
-        Self { functions, direct, indirect, trampolines }
+        Self { functions, direct, indirect, jumps, trampolines }
     }
 
     /// The start of the function that holds `address`.
@@ -75,6 +81,13 @@ impl Code {
     pub fn called_before(&self, address: u64) -> Option<Option<u64>> {
         let direct = self.direct.get(&address).map(|&target| Some(target));
         direct.or_else(|| self.indirect.contains(&address).then_some(None))
+    }
+
+    /// Whether the function at `start` may jump to anywhere: to another function at its end, or into its own table.
+    pub fn jumps_anywhere(&self, start: u64) -> bool {
+        // The sizes of startup code are not given.
+        let end = self.functions.range(start.saturating_add(1)..).next().map_or(start, |(next, _)| *next);
+        self.jumps.range(start..end).next().is_some()
     }
 
     /// Whether a signal trampoline begins there.
