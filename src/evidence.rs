@@ -4,6 +4,7 @@ mod call_site;
 mod frame;
 mod reach;
 mod root;
+mod row;
 
 use crate::analysis::Text;
 use crate::kept::Kept;
@@ -29,6 +30,7 @@ pub struct Answers {
     initial_sp: OnceCell<Option<u64>>,
     /// By function, the instructions at which its rows describe another frame.
     moved: RefCell<Kept<u64, Vec<u64>>>,
+    rows: row::Rows,
 }
 
 /// What the code of one target says about calls and roots. Answers are kept.
@@ -120,8 +122,8 @@ impl Evidence for FileEvidence<'_> {
         if self.arch.machine == X86_64.machine { self.keeps_frame(pc) } else { Proof::Unknown }
     }
 
-    fn row(&self, _pc: CodeAddress) -> RowEvidence {
-        RowEvidence::UNKNOWN
+    fn row(&self, pc: CodeAddress) -> RowEvidence {
+        if self.arch.machine == X86_64.machine { self.prove_row(pc) } else { RowEvidence::UNKNOWN }
     }
 
     fn text(&self, _pc: CodeAddress) -> Proof {

@@ -45,6 +45,7 @@
 
 pub mod analysis;
 pub mod analyze;
+pub mod check_cfi;
 mod corrected;
 pub mod error;
 pub mod evidence;
@@ -52,6 +53,7 @@ mod fold;
 pub mod image;
 mod kept;
 pub mod marker;
+pub mod proof;
 pub mod report;
 pub mod rows;
 pub mod snapshot;

@@ -1,5 +1,8 @@
 //! The command line: arguments → one library call → print.
 
+#[path = "main/check_cfi.rs"]
+mod check_cfi;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{self, BufWriter};
 use std::path::PathBuf;
@@ -37,6 +40,8 @@ enum Command {
     /// Reports what happened to the process in a core file (plain or zstd-compressed)
     #[command(after_help = EXAMPLES)]
     Core(Core),
+    /// Checks the unwind information of ELF files against their instructions
+    CheckCfi(check_cfi::CheckCfi),
 }
 
 #[derive(Args)]
@@ -100,7 +105,13 @@ fn threads(text: &str) -> Result<Threads, String> {
 }
 
 fn main() -> ExitCode {
-    let Command::Core(arguments) = Cli::parse().command;
+    match Cli::parse().command {
+        Command::Core(arguments) => core(&arguments),
+        Command::CheckCfi(arguments) => arguments.run(),
+    }
+}
+
+fn core(arguments: &Core) -> ExitCode {
     match analyze::core(&arguments.core, &arguments.options(), &mut *arguments.printer()) {
         Ok(Outcome::Whole) => ExitCode::SUCCESS,
         Ok(Outcome::Partial) => ExitCode::from(4),

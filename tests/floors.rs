@@ -8,9 +8,10 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["patch"],
     &["consistency"],
-    &["crash", "analyze"],
+    &["crash", "analyze", "check_cfi"],
     &["report", "trace", "fold"],
     &["table", "symbol", "evidence", "corrected", "rows", "marker"],
+    &["proof"],
     &["analysis", "snapshot", "image"],
     &["error", "kept"],
 ];
