@@ -13,15 +13,17 @@
 
 pub mod entries;
 mod flow;
+pub mod jump_table;
+mod op;
 mod row;
-mod step;
 mod text;
 mod value;
 
 pub use flow::{Flow, Limits, Visit};
+pub(crate) use op::Op;
 pub use row::{agrees, loses_frame, outermost};
 pub use text::Text;
-pub use value::{Base, SP, State, Value};
+pub use value::{Base, CALLEE_SAVED, SP, State, Value, number};
 
 use entries::{Entries, plt_entry};
 use std::collections::HashSet;

@@ -12,6 +12,7 @@ mod table;
 mod text;
 
 pub use text::Unprobed;
+mod row;
 
 use crate::analysis::Text;
 use crate::image::Image;
@@ -49,6 +50,7 @@ pub struct Answers {
     linkages: RefCell<HashMap<usize, Linkage>>,
     /// By function.
     texts: RefCell<Kept<u64, Proof>>,
+    rows: row::Rows,
 }
 
 /// What the code of one target says about calls and roots. Answers are kept.
@@ -180,8 +182,8 @@ impl Evidence for FileEvidence<'_> {
         if self.arch.machine == X86_64.machine { self.keeps_frame(pc) } else { Proof::Unknown }
     }
 
-    fn row(&self, _pc: CodeAddress) -> RowEvidence {
-        RowEvidence::UNKNOWN
+    fn row(&self, pc: CodeAddress) -> RowEvidence {
+        if self.arch.machine == X86_64.machine { self.prove_row(pc) } else { RowEvidence::UNKNOWN }
     }
 
     fn text(&self, pc: CodeAddress) -> Proof {

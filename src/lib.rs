@@ -45,6 +45,7 @@
 
 pub mod analysis;
 pub mod analyze;
+pub mod check_cfi;
 pub mod consistency;
 mod corrected;
 pub mod error;
@@ -53,6 +54,7 @@ mod fold;
 pub mod image;
 mod kept;
 pub mod marker;
+pub mod proof;
 pub mod report;
 pub mod rows;
 pub mod serve;

@@ -2,6 +2,8 @@
 
 #[path = "main/check.rs"]
 mod check;
+#[path = "main/check_cfi.rs"]
+mod check_cfi;
 #[path = "main/core.rs"]
 mod core_file;
 #[path = "main/process.rs"]
@@ -44,6 +46,8 @@ enum Command {
     /// Says whether functions of a process may be replaced now, or could have been in a core file
     #[command(after_help = check::EXAMPLES)]
     Check(check::Check),
+    /// Checks the unwind information of ELF files against their instructions
+    CheckCfi(check_cfi::CheckCfi),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
             surestack::serve::serve(input, output).map(|()| Outcome::Whole).map_err(Error::Write)
         }
         Command::Check(arguments) => return arguments.run(),
+        Command::CheckCfi(arguments) => return arguments.run(),
     };
     match outcome {
         Ok(Outcome::Whole) => ExitCode::SUCCESS,

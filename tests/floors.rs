@@ -8,7 +8,7 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["patch"],
     &["consistency"],
-    &["crash", "analyze", "serve"],
+    &["crash", "analyze", "serve", "check_cfi"],
     &["report", "trace", "fold"],
     &["table", "symbol", "evidence", "corrected", "rows", "marker"],
     &["analysis", "snapshot", "image"],

@@ -1,6 +1,6 @@
 //! Following code from one or more places, the state carried along.
 
-use super::step::execute;
+use super::op::Op;
 use super::text::Text;
 use super::value::State;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic};
@@ -61,7 +61,7 @@ impl Flow {
                     break;
                 }
                 let next = flow.next(text, &instruction, limits);
-                execute(&mut state, &instruction, &mut factory);
+                state.execute(Op::of(&instruction, &mut factory), address);
                 if let Some(aside) = next.aside {
                     work.push_back((aside, state.clone()));
                 }

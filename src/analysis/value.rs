@@ -1,5 +1,6 @@
 //! What is known of registers and stack slots at one instruction.
 
+use super::jump_table::Table;
 use iced_x86::Register as Name;
 
 /// What an address is counted from.
@@ -18,6 +19,14 @@ pub enum Base {
 pub enum Value {
     /// Anything.
     Unknown,
+    /// Something computed here: none of the values below, nor what any register held where the analysis began.
+    Other,
+    /// The number of a place in the module, as `lea x(%rip)` makes it.
+    Address(u64),
+    /// A word of the jump table at this address, counted from there.
+    Entry(u64),
+    /// Where an entry of this jump table leads.
+    Target(Table),
     /// A base plus this.
     Sum(Base, i64),
     /// The word that lay at a base plus this where the analysis began.
@@ -58,6 +67,9 @@ impl State {
     /// A function has just been called.
     pub fn at_entry() -> Self {
         let mut state = Self::anywhere();
+        for register in (0..16).filter(|register| !CALLEE_SAVED.contains(register)) {
+            state.set(register, Value::Unknown);
+        }
         state.set(SP, Value::Sum(Base::Cfa, -WORD));
         state
     }
@@ -100,6 +112,16 @@ impl State {
     pub fn store(&mut self, base: Base, offset: i64, size: usize, value: Value) {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let end = offset.saturating_add(size);
+        // A stack pointer that was made lies at or below the one it was made from: above it is the rest of the frame, and
+        // what is written to the frame may lie below it.
+        match base {
+            Base::Made(_) if end > 0 => {
+                self.slots.clear();
+                self.put(Base::Cfa, -WORD, Value::Unknown);
+            }
+            Base::Cfa if offset < 0 => self.slots.retain(|slot| !matches!(slot.base, Base::Made(_))),
+            _ => {}
+        }
         for slot in &mut self.slots {
             if slot.base == base && slot.offset < end && offset < slot.offset.saturating_add(WORD) {
                 slot.value = Value::Unknown;
@@ -118,10 +140,20 @@ impl State {
     }
 
     fn put(&mut self, base: Base, offset: i64, value: Value) {
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.base == base && slot.offset == offset) {
-            slot.value = value;
-        } else if value != initial(base, offset) {
-            self.slots.push(Slot { base, offset, value });
+        // Where nothing was known before, nothing is worth remembering of what was computed.
+        let value = if value == Value::Other { Value::Unknown } else { value };
+        let found = self.slots.iter().position(|slot| slot.base == base && slot.offset == offset);
+        match found {
+            Some(index) if value == initial(base, offset) => {
+                self.slots.swap_remove(index);
+            }
+            Some(index) => {
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.value = value;
+                }
+            }
+            None if value != initial(base, offset) => self.slots.push(Slot { base, offset, value }),
+            None => {}
         }
     }
 
@@ -190,10 +222,9 @@ impl State {
                 lost = true;
             }
         }
-        for index in 0..self.slots.len() {
-            let Some(Slot { base, offset, value }) = self.slots.get(index).copied() else { break };
-            if value != Value::Unknown && other.load(base, offset) != value {
-                self.put(base, offset, Value::Unknown);
+        for slot in &mut self.slots {
+            if slot.value != Value::Unknown && other.load(slot.base, slot.offset) != slot.value {
+                slot.value = Value::Unknown;
                 lost = true;
             }
         }

@@ -27,7 +27,9 @@ pub(super) fn full(found_by: FoundBy) -> String {
         FoundBy::Cfi(RowSource::DebugFrame) => "call frame information in .debug_frame",
         FoundBy::Cfi(RowSource::Table) => "call frame information, compiled to a table",
         FoundBy::Analysed(Grade::FromEntry) => "its callee's instructions, followed from the function's entry",
-        FoundBy::Analysed(Grade::FromSymbol) => "its callee's instructions, followed from where a symbol says it begins",
+        FoundBy::Analysed(Grade::FromSymbol) => {
+            "its callee's instructions, followed from where a symbol says it begins"
+        }
         FoundBy::Analysed(Grade::ToReturn) => "its callee's instructions, followed to the function's returns",
         FoundBy::Corrected => "its callee's instructions, which contradict its call frame information",
         FoundBy::SignalFrame(SignalSign::Cfi) => {

@@ -1,0 +1,118 @@
+//! What was proven about the rows of a target.
+
+use super::FileEvidence;
+use crate::analysis::CALLEE_SAVED;
+use crate::kept::Kept;
+use crate::proof::claim::{Cfa, Claim, Saved, dwarf, expression, registers_of};
+use crate::proof::{Proofs, Proven, Source};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use surestack_walk::{CodeAddress, Module, RegisterSet, RowEvidence, RowProof, X86_64};
+
+/// What was proven about the modules of a target, by their start.
+#[derive(Default)]
+pub(super) struct Rows {
+    known: RefCell<Kept<CodeAddress, RowEvidence>>,
+    modules: RefCell<HashMap<u64, ProvenModule>>,
+}
+
+#[derive(Default)]
+struct ProvenModule {
+    proofs: Proofs,
+    functions: Kept<u64, Rc<[Instruction]>>,
+}
+
+/// An instruction and what was proven about its row. Linked address.
+struct Instruction {
+    at: u64,
+    end: u64,
+    evidence: RowEvidence,
+}
+
+/// The instructions were looked for, or at, and do not say.
+const UNDECIDED: RowEvidence = RowEvidence { frame: RowProof::Undecided, ..RowEvidence::UNKNOWN };
+
+impl FileEvidence<'_> {
+    /// What the instructions say about the row at `pc`.
+    pub(super) fn prove_row(&self, pc: CodeAddress) -> RowEvidence {
+        let rows = &self.answers.rows;
+        *rows.known.borrow_mut().get_or_find(pc, || self.find_row(pc).unwrap_or(UNDECIDED))
+    }
+
+    fn find_row(&self, pc: CodeAddress) -> Option<RowEvidence> {
+        let module = self.modules.find(pc.lookup())?;
+        let source = self.source(&module);
+        let mut modules = self.answers.rows.modules.borrow_mut();
+        let known = modules
+            .entry(module.start)
+            .or_insert_with(|| ProvenModule { proofs: Proofs::new(&source), functions: Kept::default() });
+        let linked = |address: u64| address.wrapping_sub(module.bias);
+        let index = known.proofs.layout.function(linked(pc.lookup()))?;
+        let start = known.proofs.layout.functions().get(index)?.start;
+        let ProvenModule { proofs, functions } = known;
+        let function = functions.get_or_find(start, || prove(proofs, &source, index));
+        let after = function.partition_point(|found| found.at <= linked(pc.lookup()));
+        let found = function.get(after.checked_sub(1)?)?;
+        // An address in the middle of an instruction is none that was looked at.
+        let fits = match pc {
+            CodeAddress::Exact(address) => found.at == linked(address),
+            CodeAddress::Return(address) => found.end == linked(address),
+        };
+        Some(if fits { found.evidence } else { UNDECIDED })
+    }
+
+    fn source<'m>(&'m self, module: &Module<'m>) -> Source<'m> {
+        Source { memory: self.memory, bias: module.bias, unwind: module.unwind, runs: true, never_returns: &|_| false }
+    }
+}
+
+/// The instructions of one function.
+fn prove(proofs: &Proofs, source: &Source<'_>, index: usize) -> Rc<[Instruction]> {
+    let Some(function) = proofs.layout.functions().get(index).copied() else { return Rc::default() };
+    let (code, proven) = proofs.prove(source, index);
+    let steps = code.steps.iter().zip(proven).filter(|(step, _)| function.holds(step.at));
+    let instruction = |(step, proven): (&crate::proof::code::Step, Proven)| {
+        let claim = usize::try_from(step.claim).ok().and_then(|claim| code.claims.get(claim));
+        Instruction { at: step.at, end: step.end(), evidence: evidence(source, proven, claim) }
+    };
+    steps.map(instruction).collect()
+}
+
+fn evidence(source: &Source<'_>, proven: Proven, claim: Option<&Claim>) -> RowEvidence {
+    RowEvidence {
+        frame: proven.frame,
+        reads: claim.map_or(RegisterSet::EMPTY, |claim| reads(source, claim)),
+        saved: registers(proven.saved),
+        kept: registers(proven.kept),
+        wrong: registers(proven.wrong),
+    }
+}
+
+/// The registers of a set of bits in the order of [`CALLEE_SAVED`].
+fn registers(bits: u8) -> RegisterSet {
+    let set = CALLEE_SAVED.iter().zip([1, 2, 4, 8, 16, 32]).filter(|(_, bit)| bits & bit != 0);
+    set.fold(RegisterSet::EMPTY, |set, (number, _)| with(set, *number))
+}
+
+fn with(set: RegisterSet, number: u8) -> RegisterSet {
+    X86_64.register(dwarf(number).0).map_or(set, |register| set.with(register))
+}
+
+/// The registers from which a row computes the frame and the return address. An expression may read any.
+fn reads(source: &Source<'_>, claim: &Claim) -> RegisterSet {
+    let all = || (0..16).fold(RegisterSet::EMPTY, with);
+    let frame = match claim.cfa {
+        Cfa::Register(number, _) => with(RegisterSet::EMPTY, number),
+        Cfa::Expression(at) => match expression(source, at).map(registers_of) {
+            Some(numbers) => numbers.into_iter().fold(RegisterSet::EMPTY, with),
+            None => all(),
+        },
+        Cfa::Strange => all(),
+    };
+    match claim.return_address {
+        Saved::In(number) => with(frame, number),
+        Saved::AtExpression(_) | Saved::Expression(_) => all(),
+        _ => frame,
+    }
+}

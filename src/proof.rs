@@ -1,0 +1,99 @@
+//! Unwind rows proven against the instructions. x86_64, `.eh_frame`.
+//!
+//! ```text
+//!   Layout      which functions there are, and which of them have to be looked at together
+//!   Code        their instructions, decoded once, and what their rows claim
+//!   Run         what holds at each instruction, from the functions' entries on
+//!   compare     one claim against what holds
+//! ```
+//!
+//! What it guarantees: `Proven` means that on every way to the instruction the row is right; see [`run`] for the argument
+//! and for what is believed. What it cannot do: follow a jump whose target is computed in a way it does not know; rows
+//! that such a jump may reach are at most `Assumed`.
+
+pub mod claim;
+pub mod code;
+pub mod compare;
+mod expression;
+pub mod layout;
+mod lsda;
+pub mod noreturn;
+pub mod run;
+
+use code::Code;
+use layout::Layout;
+use noreturn::Returns;
+use run::Run;
+use surestack_walk::{Error, Memory, RowProof, UnwindSections};
+
+/// Most functions that are looked at together. What hangs together more widely is looked at in part.
+const MOST: usize = 48;
+
+/// A module, and where its code is read. Addresses are linked addresses.
+pub struct Source<'m> {
+    /// Where bytes come from, at addresses that include the bias.
+    pub memory: &'m dyn Memory,
+    /// Load bias.
+    pub bias: u64,
+    /// Its unwind information.
+    pub unwind: UnwindSections<'m>,
+    /// Whether the module is loaded, so that slots hold addresses of functions.
+    pub runs: bool,
+    /// Whether the function behind a slot of the global offset table is known never to return.
+    pub never_returns: &'m dyn Fn(u64) -> bool,
+}
+
+impl Memory for Source<'_> {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Error> {
+        self.memory.read(address.wrapping_add(self.bias), into)
+    }
+}
+
+/// What became of the row at one instruction. Registers are bits, in the order of rbx, rbp, r12 to r15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Proven {
+    /// Its frame.
+    pub frame: RowProof,
+    /// Registers that lie where it says.
+    pub saved: u8,
+    /// Registers that are unchanged, as it says.
+    pub kept: u8,
+    /// Registers that are not what it says, though the frame is right.
+    pub wrong: u8,
+    /// By how much its frame address is too large, where the frame is contradicted and that is known.
+    pub off: i64,
+}
+
+impl Proven {
+    /// No way leads to the instruction, and its row cannot be believed either.
+    pub const UNREACHED: Self = Self { frame: RowProof::Undecided, saved: 0, kept: 0, wrong: 0, off: 0 };
+}
+
+/// One module and what was found out about it.
+#[derive(Default)]
+pub struct Proofs {
+    /// Its functions.
+    pub layout: Layout,
+    /// Which of them return.
+    pub returns: Returns,
+}
+
+impl Proofs {
+    /// Reads the functions of `source`.
+    pub fn new(source: &Source<'_>) -> Self {
+        Self { layout: Layout::new(source), returns: Returns::default() }
+    }
+
+    /// The function at `index` and those looked at together with it, each instruction with what became of its row.
+    pub fn prove(&self, source: &Source<'_>, index: usize) -> (Code, Vec<Proven>) {
+        let members = self.layout.together(index, MOST);
+        let code = Code::new(source, &self.layout, &members);
+        let mut proven = Run::new(source, &code, &self.returns).finish();
+        if members.len() == MOST {
+            for found in proven.iter_mut().filter(|found| found.frame == RowProof::Proven) {
+                found.frame = RowProof::Assumed;
+            }
+        }
+        (code, proven)
+    }
+}

@@ -1,0 +1,210 @@
+//! What the rows of one function claim, in the terms of the analysis.
+
+use super::Source;
+use super::layout::{Extent, bases};
+use crate::analysis::{CALLEE_SAVED, SP};
+use gimli::{EndianSlice, LittleEndian, RegisterRule, UnwindSection};
+
+/// Most rows of one function.
+const MOST: usize = 1 << 16;
+/// The return address column on x86_64.
+const RETURN: gimli::Register = gimli::X86_64::RA;
+
+/// Bytes of a DWARF expression in `.eh_frame`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// Offset of the first.
+    pub offset: usize,
+    /// How many.
+    pub length: usize,
+}
+
+/// How a row finds the canonical frame address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cfa {
+    /// A register, by its hardware number, plus a constant.
+    Register(u8, i64),
+    /// An expression.
+    Expression(Bytes),
+    /// In a way that is not understood here.
+    Strange,
+}
+
+/// How a row finds a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// It was not changed.
+    Kept,
+    /// Not at all.
+    Undefined,
+    /// At the canonical frame address plus this.
+    At(i64),
+    /// It is the canonical frame address plus this.
+    Sum(i64),
+    /// In another register.
+    In(u8),
+    /// Where an expression says.
+    AtExpression(Bytes),
+    /// What an expression says.
+    Expression(Bytes),
+    /// In a way that is not understood here.
+    Strange,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// First address for which it holds.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// The canonical frame address.
+    pub cfa: Cfa,
+    /// The return address.
+    pub return_address: Saved,
+    /// The registers of [`CALLEE_SAVED`], in that order.
+    pub saved: [Saved; 6],
+    /// Bytes of arguments that were pushed and that whoever catches an exception pops.
+    pub arguments: u64,
+}
+
+impl Claim {
+    /// Whether it is what the ABI says at the entry of a function.
+    pub fn is_entry(&self) -> bool {
+        self.cfa == Cfa::Register(SP, 8)
+            && self.return_address == Saved::At(-8)
+            && self.saved.iter().all(|saved| *saved == Saved::Kept)
+    }
+}
+
+/// The rows of one function.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    /// Ascending.
+    pub rows: Vec<Claim>,
+    /// Whether it is entered by a signal.
+    pub signal: bool,
+}
+
+/// The hardware number of a DWARF register.
+pub fn hardware(register: gimli::Register) -> Option<u8> {
+    /// Hardware numbers of rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp.
+    const HARDWARE: [u8; 8] = [0, 2, 1, 3, 6, 7, 5, 4];
+    let number = usize::from(register.0);
+    match HARDWARE.get(number) {
+        Some(found) => Some(*found),
+        None => u8::try_from(number).ok().filter(|number| *number < 16),
+    }
+}
+
+/// The DWARF register with a hardware number.
+pub fn dwarf(number: u8) -> gimli::Register {
+    const DWARF: [u16; 8] = [0, 2, 1, 3, 7, 6, 4, 5];
+    gimli::Register(DWARF.get(usize::from(number)).copied().unwrap_or(u16::from(number)))
+}
+
+/// Reads the rows of functions, one after the other.
+pub struct Reader<'s, 'm> {
+    source: &'s Source<'m>,
+    context: gimli::UnwindContext<usize>,
+}
+
+impl<'s, 'm> Reader<'s, 'm> {
+    /// Reads from `source`.
+    pub fn new(source: &'s Source<'m>) -> Self {
+        Self { source, context: gimli::UnwindContext::new() }
+    }
+
+    /// The rows of `function`; `None` where they cannot be read.
+    pub fn rows(&mut self, function: &Extent) -> Option<Claims> {
+        let section = self.source.unwind.eh_frame?;
+        let mut eh_frame = gimli::EhFrame::new(section.bytes, LittleEndian);
+        eh_frame.set_address_size(8);
+        let bases = bases(self.source, section.address);
+        let fde = eh_frame
+            .fde_from_offset(&bases, gimli::EhFrameOffset(function.fde), gimli::EhFrame::cie_from_offset)
+            .ok()?;
+        if fde.cie().return_address_register() != RETURN {
+            return None;
+        }
+        let mut table = fde.rows(&eh_frame, &bases, &mut self.context).ok()?;
+        let mut claims = Claims { rows: Vec::new(), signal: fde.is_signal_trampoline() };
+        while let Some(row) = table.next_row().ok()? {
+            if claims.rows.len() == MOST {
+                return None;
+            }
+            claims.rows.push(claim(row));
+        }
+        Some(claims)
+    }
+}
+
+fn claim(row: &gimli::UnwindTableRow<usize>) -> Claim {
+    let cfa = match row.cfa() {
+        gimli::CfaRule::RegisterAndOffset { register, offset } => {
+            hardware(*register).map_or(Cfa::Strange, |number| Cfa::Register(number, *offset))
+        }
+        gimli::CfaRule::Expression(expression) => Cfa::Expression(bytes(expression)),
+    };
+    let mut claim = Claim {
+        start: row.start_address(),
+        end: row.end_address(),
+        cfa,
+        return_address: Saved::Kept,
+        saved: [Saved::Kept; 6],
+        arguments: row.saved_args_size(),
+    };
+    for (register, rule) in row.registers() {
+        if *register == RETURN {
+            claim.return_address = saved(rule);
+        } else if let Some(number) = hardware(*register)
+            && let Some(index) = CALLEE_SAVED.iter().position(|known| *known == number)
+            && let Some(place) = claim.saved.get_mut(index)
+        {
+            *place = saved(rule);
+        }
+    }
+    claim
+}
+
+fn saved<R: Copy>(rule: &RegisterRule<R>) -> Saved
+where
+    R: gimli::ReaderOffset,
+{
+    match rule {
+        RegisterRule::Undefined => Saved::Undefined,
+        RegisterRule::SameValue => Saved::Kept,
+        RegisterRule::Offset(offset) => Saved::At(*offset),
+        RegisterRule::ValOffset(offset) => Saved::Sum(*offset),
+        RegisterRule::Register(other) => hardware(*other).map_or(Saved::Strange, Saved::In),
+        RegisterRule::Expression(expression) => Saved::AtExpression(bytes(expression)),
+        RegisterRule::ValExpression(expression) => Saved::Expression(bytes(expression)),
+        _ => Saved::Strange,
+    }
+}
+
+fn bytes<R: gimli::ReaderOffset>(expression: &gimli::UnwindExpression<R>) -> Bytes {
+    Bytes {
+        offset: expression.offset.into_u64().try_into().unwrap_or(usize::MAX),
+        length: expression.length.into_u64().try_into().unwrap_or(0),
+    }
+}
+
+/// The bytes of an expression.
+pub fn expression<'m>(source: &Source<'m>, at: Bytes) -> Option<EndianSlice<'m, LittleEndian>> {
+    let section = source.unwind.eh_frame?;
+    let bytes = section.bytes.get(at.offset..at.offset.checked_add(at.length)?)?;
+    Some(EndianSlice::new(bytes, LittleEndian))
+}
+
+/// The registers, by hardware number, that an expression reads.
+pub fn registers_of(mut expression: EndianSlice<'_, LittleEndian>) -> Vec<u8> {
+    let encoding = gimli::Encoding { address_size: 8, format: gimli::Format::Dwarf32, version: 5 };
+    let mut found = Vec::new();
+    while let Ok(operation) = gimli::Operation::parse(&mut expression, encoding) {
+        if let gimli::Operation::RegisterOffset { register, .. } = operation {
+            found.extend(hardware(register));
+        }
+    }
+    found
+}

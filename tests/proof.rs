@@ -1,0 +1,264 @@
+//! Rows proven and contradicted: small programs with right and with wrong unwind information, and the system's libraries
+//! with their rows changed.
+
+use std::path::Path;
+use std::process::Command;
+use surestack::check_cfi::{self, Checked, Linked};
+use surestack::image::Image;
+use surestack::proof::claim::{Cfa, Saved};
+use surestack::proof::code::Code;
+use surestack::proof::run::Run;
+use surestack::proof::{Proofs, Source};
+use surestack_walk::RowProof;
+
+/// A shared object made of one source file, and where its labels lie.
+struct Built {
+    image: Image,
+    labels: Vec<(String, u64)>,
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn build(kind: &str, source: &str, flags: &[&str]) -> Built {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("surestack-proof-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let (input, object) = (folder.join(format!("code.{kind}")), folder.join("code.so"));
+    std::fs::write(&input, source).unwrap();
+    let compiler = if kind == "cc" { "g++" } else { "gcc" };
+    run(Command::new(compiler)
+        .args(["-shared", "-nostartfiles", "-fPIC"])
+        .args(flags)
+        .arg(&input)
+        .arg("-o")
+        .arg(&object));
+    let symbols = run(Command::new("nm").arg(&object));
+    let label = |line: &str| {
+        let mut words = line.split_whitespace();
+        let address = u64::from_str_radix(words.next()?, 16).ok()?;
+        Some((words.nth(1)?.to_owned(), address))
+    };
+    let labels = symbols.lines().filter_map(label).collect();
+    let image = Image::open(&object).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    Built { image, labels }
+}
+
+impl Built {
+    fn at(&self, label: &str) -> u64 {
+        self.labels.iter().find(|(name, _)| name == label).unwrap_or_else(|| panic!("no label {label}")).1
+    }
+
+    fn checked(&self) -> Checked {
+        check_cfi::image(&self.image)
+    }
+
+    /// What is not proven, by address.
+    fn grade(&self, label: &str) -> RowProof {
+        let (checked, at) = (self.checked(), self.at(label));
+        let wrong = |found: &&check_cfi::Contradiction| found.address == at;
+        match checked.contradictions.iter().find(wrong) {
+            Some(found) => found.proven.frame,
+            None if checked.assumed.contains(&at) => RowProof::Assumed,
+            None if checked.undecided.contains(&at) => RowProof::Undecided,
+            None => RowProof::Proven,
+        }
+    }
+}
+
+fn assembled(body: &str) -> Built {
+    let source = format!(".globl f\n.type f,@function\nf: .cfi_startproc\n{body}\n.cfi_endproc\n.size f,.-f\n");
+    build("s", &source, &["-nostdlib"])
+}
+
+/// Everything is proven, nothing contradicted.
+fn all_proven(built: &Built) {
+    let checked = built.checked();
+    let counts = checked.counts;
+    assert!(counts.proven > 0);
+    assert_eq!((counts.assumed, counts.contradicted, counts.undecided), (0, 0, 0), "{checked:x?}");
+    assert_eq!(counts.wrong_registers, 0);
+}
+
+//   rsp → ┌──────────────┐ CFA-32
+//         │ locals       │
+//         ├──────────────┤ CFA-16
+//         │ rbx          │
+//         ├──────────────┤ CFA-8
+//         │ return       │
+//         └──────────────┘ CFA
+#[test]
+fn rows_that_follow_every_push_are_proven() {
+    all_proven(&assembled(
+        "push %rbx\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbx,-16\nsub $16,%rsp\n.cfi_adjust_cfa_offset 16\nmov %rdi,%rbx
+         add $16,%rsp\n.cfi_adjust_cfa_offset -16\npop %rbx\n.cfi_adjust_cfa_offset -8\n.cfi_restore rbx\nret",
+    ));
+}
+
+#[test]
+fn a_push_without_a_row_is_contradicted_until_it_is_popped() {
+    let built = assembled("push %rbx\nin: nop\npop %rbx\nout: ret");
+    assert_eq!(built.grade("f"), RowProof::Proven);
+    assert_eq!(built.grade("in"), RowProof::Contradicted);
+    assert_eq!(built.grade("out"), RowProof::Proven);
+    assert_eq!(built.checked().contradictions[0].proven.off, -8);
+}
+
+#[test]
+fn a_register_recorded_as_another_is_wrong_though_the_frame_is_right() {
+    let built = assembled(
+        "push %rbx\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbx,-16\npush %rbp\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbx,-24
+         mov %rdi,%rbp\nin: nop\npop %rbp\n.cfi_adjust_cfa_offset -8\npop %rbx\n.cfi_adjust_cfa_offset -8\nret",
+    );
+    let checked = built.checked();
+    let found = checked.contradictions.iter().find(|found| found.address == built.at("in")).unwrap();
+    // rbx lies at CFA-16, rbp is lost.
+    assert_eq!((found.proven.frame, found.proven.wrong), (RowProof::Proven, 0b11));
+}
+
+#[test]
+fn where_two_ways_meet_with_different_frames_nothing_is_proven() {
+    let built = assembled(
+        "test %edi,%edi\nje 1f\npush %rax\n.cfi_adjust_cfa_offset 8\n1: .globl both\nboth: nop\nadd $8,%rsp\n.cfi_adjust_cfa_offset -8\nret",
+    );
+    assert_ne!(built.grade("both"), RowProof::Proven);
+}
+
+#[test]
+fn behind_a_jump_that_cannot_be_followed_rows_are_assumed_at_most() {
+    let built = assembled(
+        "push %rbx\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbx,-16\ntest %edi,%edi\nje 1f\njmp *(%rsi)\n1: pop %rbx
+         .cfi_adjust_cfa_offset -8\n.cfi_restore rbx\nout: ret",
+    );
+    assert_eq!(built.grade("out"), RowProof::Assumed);
+}
+
+#[test]
+fn a_frame_based_on_rbp_survives_alloca_and_alignment() {
+    all_proven(&assembled(
+        "push %rbp\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbp,-16\nmov %rsp,%rbp\n.cfi_def_cfa_register rbp
+         and $-32,%rsp\nsub %rdi,%rsp\nmov %rsp,%rax\nmov %rbp,%rsp\npop %rbp\n.cfi_def_cfa rsp,8\n.cfi_restore rbp\nret",
+    ));
+}
+
+#[test]
+fn pages_touched_in_a_loop_leave_the_stack_pointer_known() {
+    all_proven(&assembled(
+        "lea -8192(%rsp),%r11\n.cfi_def_cfa r11,8200\n1: sub $4096,%rsp\norq $0,(%rsp)\ncmp %r11,%rsp\njne 1b
+         .cfi_def_cfa_register rsp\nnop\nadd $8192,%rsp\n.cfi_def_cfa_offset 8\nret",
+    ));
+}
+
+#[test]
+fn flags_pushed_and_popped_move_the_frame() {
+    let built = assembled("pushf\nin: nop\npopf\nout: ret");
+    assert_eq!((built.grade("in"), built.grade("out")), (RowProof::Contradicted, RowProof::Proven));
+    all_proven(&assembled("pushf\n.cfi_adjust_cfa_offset 8\nnop\npopf\n.cfi_adjust_cfa_offset -8\nret"));
+}
+
+#[test]
+fn a_contradiction_behind_a_call_that_never_returns_is_none() {
+    all_proven(&assembled(
+        "test %edi,%edi\njne 1f\nnop\njmp 4f\n2: ret\n1: push %rax\n.cfi_remember_state\n.cfi_adjust_cfa_offset 8\ncall never\n.cfi_restore_state
+         4: test %esi,%esi\nje 2b\njmp 4b\n.cfi_endproc\nnever: .cfi_startproc\n3: jmp 3b",
+    ));
+}
+
+const SWITCH: &str = "
+int g(int); void h(char *);
+int f(int a, int b) {
+  switch (a) {
+    case 0: return g(b) + 1; case 1: return g(b + 2) * 3; case 2: h((char *)&b); return b;
+    case 3: return g(b) ^ g(a + b); case 4: return b; case 5: return g(g(b)); case 6: return g(b + 6) - 1;
+    case 7: return g(b - 7) + b; default: return g(a) + g(b) * 5;
+  }
+}";
+
+#[test]
+fn every_case_of_a_switch_is_proven_through_its_jump_table() {
+    for flags in [&["-O2"][..], &["-O0"], &["-O2", "-fcf-protection=full", "-fno-omit-frame-pointer"]] {
+        all_proven(&build("c", SWITCH, flags));
+    }
+}
+
+#[test]
+fn a_realigned_stack_is_followed_through_its_expressions() {
+    let source = "void h(void *); void f(int n, ...) { char b[64] __attribute__((aligned(64))); __builtin_va_list a;
+      __builtin_va_start(a, n); h(b); h(__builtin_alloca(n)); h(&a); }";
+    for flags in [&["-O2"][..], &["-O2", "-mavx2"], &["-O0"], &["-O2", "-fno-omit-frame-pointer"]] {
+        all_proven(&build("c", source, flags));
+    }
+}
+
+#[test]
+fn landing_pads_hold_what_held_at_the_call_that_threw() {
+    let source = "struct S { int a; S(int); ~S(); }; int g(int);
+      int f(int a) { S s(a), t(a + 1); try { return g(a) + s.a; } catch (int e) { return g(e) + t.a; } }";
+    for flags in [&["-O2"][..], &["-O0"], &["-O2", "-fno-reorder-blocks-and-partition"]] {
+        all_proven(&build("cc", source, flags));
+    }
+}
+
+/// A library of the system, or a word that it is not there.
+fn library(name: &str) -> Option<Image> {
+    let path = Path::new("/lib/x86_64-linux-gnu").join(name);
+    let image = Image::open(&path).ok();
+    if image.is_none() {
+        println!("skipped: there is no {}", path.display());
+    }
+    image
+}
+
+#[test]
+fn no_row_that_was_changed_is_proven() {
+    let Some(image) = library("libc.so.6") else { return };
+    let memory = Linked(&image);
+    let source = Source { memory: &memory, bias: 0, unwind: image.unwind(), runs: false, never_returns: &|_| false };
+    let proofs = Proofs::new(&source);
+    let mut before = 0;
+    for index in (0..proofs.layout.functions().len()).step_by(23) {
+        let members = proofs.layout.together(index, 8);
+        let mut code = Code::new(&source, &proofs.layout, &members);
+        let whole = Run::new(&source, &code, &proofs.returns).finish();
+        before += whole.iter().filter(|found| found.frame == RowProof::Proven).count();
+        let firsts: Vec<u64> = code.members.iter().map(|member| member.extent.start).collect();
+        let right = code.claims.clone();
+        let changed = |claim: &surestack::proof::claim::Claim| !firsts.contains(&claim.start);
+        for by in [-16, -8, 8, 16] {
+            code.claims.clone_from(&right);
+            for claim in code.claims.iter_mut().filter(|claim| changed(claim)) {
+                if let Cfa::Register(_, offset) = &mut claim.cfa {
+                    *offset += by;
+                }
+                for saved in &mut claim.saved {
+                    if let Saved::At(offset) = saved {
+                        *offset += by;
+                    }
+                }
+            }
+            let found = Run::new(&source, &code, &proofs.returns).finish();
+            for (step, found) in code.steps.iter().zip(found) {
+                let Some(claim) = code.claims.get(step.claim as usize).filter(|claim| changed(claim)) else { continue };
+                let is_plain = matches!(claim.cfa, Cfa::Register(..));
+                assert!(!is_plain || found.frame != RowProof::Proven, "{:x} by {by}", step.at);
+            }
+        }
+        code.claims.clone_from(&right);
+        for claim in code.claims.iter_mut() {
+            for saved in &mut claim.saved {
+                if let Saved::At(offset) = saved {
+                    *offset -= 8;
+                }
+            }
+        }
+        let found = Run::new(&source, &code, &proofs.returns).finish();
+        assert!(found.iter().all(|found| found.saved == 0 || found.frame != RowProof::Proven));
+    }
+    assert!(before > 3_000, "next to nothing was proven: {before}");
+}
