@@ -63,7 +63,7 @@ impl FileEvidence<'_> {
     }
 
     fn source<'m>(&'m self, module: &Module<'m>) -> Source<'m> {
-        Source { memory: self.memory, bias: module.bias, unwind: module.unwind, runs: true, never_returns: &|_| false }
+        Source { memory: &self.code, bias: module.bias, unwind: module.unwind, runs: true, never_returns: &|_| false }
     }
 }
 
