@@ -33,7 +33,7 @@ pub struct Counts {
     pub contradicted: u64,
     /// Rows of which nobody can tell.
     pub undecided: u64,
-    /// Instructions that only fill space and that no way leads to. They are not among the others.
+    /// Instructions that only fill space where no entry leads to. They are not among the others.
     pub fillers: u64,
     /// Rows with the right frame and a wrong register.
     pub wrong_registers: u64,
@@ -153,7 +153,7 @@ impl Checked {
         let counts = &mut self.counts;
         match proven.frame {
             RowProof::Proven => counts.proven += 1,
-            RowProof::Assumed | RowProof::Undecided if step.filler => counts.fillers += 1,
+            RowProof::Assumed if step.filler => counts.fillers += 1,
             RowProof::Assumed => {
                 counts.assumed += 1;
                 self.assumed.push(step.at);

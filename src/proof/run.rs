@@ -108,6 +108,14 @@ impl<'r, 'm> Run<'r, 'm> {
                 self.join(member.first, &entry);
             }
         }
+        // Behind the first entry of a lazily bound table, which pushes, every 16 bytes are a function.
+        for member in self.code.members.iter().filter(|member| member.linkage) {
+            let lazy = self.code.steps.get(member.first).is_some_and(|step| matches!(step.op, Op::PushLoad(_)));
+            let starts = (member.extent.start..member.extent.end).step_by(16).skip(1).filter(|_| lazy);
+            for index in starts.filter_map(|start| self.code.find(start)) {
+                self.join(index, &entry);
+            }
+        }
         for (index, step) in self.code.steps.iter().enumerate().filter(|(_, step)| step.way == Way::Slot) {
             self.enter_stub(index, step, &entry);
         }
