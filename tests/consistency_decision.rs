@@ -168,7 +168,7 @@ fn without_threads_targets_or_a_search_nothing_is_allowed() {
     assert_eq!(overall(&targets, &clear, &World::default()), refused(Reason::NotSearched));
     let empty = Target { live: Version::Patched(vec![]), ..targets[0].clone() };
     assert_eq!(overall(&[empty], &clear, &searched()), refused(Reason::NoCode(0)));
-    let backwards = Target::range("f", HI..LO);
+    let backwards = Target::range("f", std::ops::Range { start: HI, end: LO });
     assert_eq!(overall(&[backwards], &clear, &searched()), refused(Reason::NoCode(0)));
 }
 

@@ -75,7 +75,7 @@ pub fn find(before: &[Instruction], jump: &Instruction) -> Option<(Table, Option
         return Some((Table { address, form: Form::Absolute }, count(near, jump)));
     }
     let register = jump.op0_register();
-    let load = near.iter().rposition(|found| is_entry_load(found))?;
+    let load = near.iter().rposition(is_entry_load)?;
     let (until, rest) = (near.get(..load)?, near.get(load..)?);
     let entry = rest.first()?;
     let address = base_address(until, entry).or_else(|| base_address(near, entry))?;
@@ -98,7 +98,7 @@ pub fn bound(before: &[Instruction], jump: &Instruction) -> Option<u64> {
     if jump.op0_kind() == OpKind::Memory {
         return count(near, jump);
     }
-    let load = near.iter().rposition(|found| is_entry_load(found))?;
+    let load = near.iter().rposition(is_entry_load)?;
     count(near.get(..load)?, near.get(load)?)
 }
 

@@ -167,10 +167,7 @@ fn claim(row: &gimli::UnwindTableRow<usize>) -> Claim {
     claim
 }
 
-fn saved<R: Copy>(rule: &RegisterRule<R>) -> Saved
-where
-    R: gimli::ReaderOffset,
-{
+fn saved<R: gimli::ReaderOffset>(rule: &RegisterRule<R>) -> Saved {
     match rule {
         RegisterRule::Undefined => Saved::Undefined,
         RegisterRule::SameValue => Saved::Kept,

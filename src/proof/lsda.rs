@@ -59,7 +59,7 @@ struct Reader<'s, 'm> {
 impl Reader<'_, '_> {
     fn byte(&mut self) -> Option<u8> {
         let skip = |at: u64, first: u64| at.checked_sub(first).and_then(|skip| usize::try_from(skip).ok());
-        if !skip(self.at, self.first).is_some_and(|skip| skip < self.window.len()) {
+        if skip(self.at, self.first).is_none_or(|skip| skip >= self.window.len()) {
             self.first = self.at;
             // Near the end of what is mapped less can be read.
             let lengths = [WINDOW, WINDOW / 8, WINDOW / 64, 1];
@@ -67,7 +67,7 @@ impl Reader<'_, '_> {
                 self.window.resize(*length, 0);
                 self.source.read(self.at, &mut self.window).is_ok()
             };
-            lengths.iter().copied().collect::<Vec<_>>().iter().any(fill).then_some(())?;
+            lengths.iter().any(fill).then_some(())?;
         }
         let byte = *self.window.get(skip(self.at, self.first)?)?;
         self.at = self.at.checked_add(1)?;

@@ -148,6 +148,7 @@ pub struct Probe {
 
 /// `struct perf_event_attr`, as far as it is used.
 #[repr(C)]
+#[derive(Default)]
 struct Attributes {
     kind: u32,
     size: u32,
@@ -156,12 +157,6 @@ struct Attributes {
     config1: u64,
     config2: u64,
     rest: [u64; 7],
-}
-
-impl Default for Attributes {
-    fn default() -> Self {
-        Self { kind: 0, size: 0, config: 0, unused: [0; 5], config1: 0, config2: 0, rest: [0; 7] }
-    }
 }
 
 /// A running program; killed when this is dropped.

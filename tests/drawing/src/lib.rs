@@ -63,7 +63,7 @@ pub struct Stack {
     /// What the evidence says of all code but that in `unknown_text`.
     pub text: Proof,
     /// Code about whose bytes there is no evidence.
-    pub unknown_text: Vec<Range<u64>>,
+    pub unknown_text: Option<Range<u64>>,
     budget: usize,
 }
 
@@ -141,7 +141,7 @@ impl Stack {
             rows: HashMap::new(),
             generation: Some(0),
             text: Proof::Unknown,
-            unknown_text: Vec::new(),
+            unknown_text: None,
             budget: 100,
         }
     }
@@ -458,7 +458,7 @@ impl Evidence for Stack {
     }
 
     fn text(&self, pc: CodeAddress) -> Proof {
-        if self.unknown_text.iter().any(|range| range.contains(&pc.value())) {
+        if self.unknown_text.as_ref().is_some_and(|range| range.contains(&pc.value())) {
             return Proof::Unknown;
         }
         self.text

@@ -97,7 +97,7 @@ impl Contender for Server {
 
 /// Every `every`th stop of the first `steps` instructions, from the kernel's first on.
 fn stepped(command: &mut Command, every: u64, steps: u64, inject: Option<(i32, u64)>) {
-    let plan = Plan { begin: Begin::Kernel, every, peers_every: every, max_steps: steps, inject };
+    let plan = Plan { begin: Begin::Kernel, every, peers_every: 1, max_steps: steps, inject };
     let mut contenders: Vec<Box<dyn Contender>> = vec![Box::new(Server::start())];
     let outcome = measure("serve", command.stdout(Stdio::null()), &plan, &mut contenders).expect("it can be stepped");
     for tally in [outcome.scores[0].uniform, outcome.scores[0].cover] {

@@ -239,7 +239,7 @@ fn a_stack_pointer_on_no_stack_and_not_right_below_its_callers_is_doubted() {
 fn a_probed_return_is_doubted_where_it_is_and_nothing_before_it() {
     // The leaf returns into the kernel's page, whose caller nobody knows.
     let mut stack = sound().probes(0x60_0000, ProbeKind::Return).jump(0x7008).words(&[0x60_0000]);
-    stack.unknown_text = vec![0x60_0000..0x60_1000];
+    stack.unknown_text = Some(0x60_0000..0x60_1000);
     let (verdict, doubts, believed) = judge(&stack);
     assert_eq!((verdict, believed), (Verdict::Unreliable, 1));
     let stopped = Doubt::Stopped(Error::UnknownCode { pc: 0x60_0000 });
@@ -252,6 +252,6 @@ fn a_probed_nop_keeps_the_trace_reliable() {
     let stack =
         sound().probes(0x60_0000, ProbeKind::Nop).pc(0x60_0000).bytes(0x40_200b, &[0xe8]).bytes(0x40_200c, &call);
     let mut stack = stack.jump(0x7000).words(&[0x40_2010, 0, 0x40_3010]);
-    stack.unknown_text = vec![0x60_0000..0x60_1000];
+    stack.unknown_text = Some(0x60_0000..0x60_1000);
     assert_eq!(judge(&stack), (Verdict::Reliable, vec![], 3));
 }
