@@ -1,12 +1,12 @@
 //! The unwind information of one file, checked against its instructions.
 
-mod imports;
 mod print;
 
 use crate::error::Error;
 use crate::image::Image;
 use crate::proof::claim::Claim;
 use crate::proof::code::Step;
+use crate::proof::imports::never_returning;
 use crate::proof::{Proofs, Proven, Source};
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use std::path::Path;
@@ -101,7 +101,7 @@ pub fn file(path: &Path) -> Result<Checked, Error> {
 pub fn image(image: &Image) -> Checked {
     let began = cpu();
     let memory = Linked(image);
-    let never = imports::never_returning(image);
+    let never = never_returning(image);
     let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
     let source =
         Source { memory: &memory, bias: 0, unwind: image.unwind(), runs: false, never_returns: &never_returns };

@@ -15,6 +15,7 @@ pub mod claim;
 pub mod code;
 pub mod compare;
 mod expression;
+pub mod imports;
 pub mod layout;
 mod lsda;
 pub mod noreturn;

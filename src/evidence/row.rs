@@ -4,6 +4,7 @@ use super::FileEvidence;
 use crate::analysis::CALLEE_SAVED;
 use crate::kept::Kept;
 use crate::proof::claim::{Cfa, Claim, Saved, dwarf, expression, registers_of};
+use crate::proof::imports::never_returning;
 use crate::proof::{Proofs, Proven, Source};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ pub(super) struct Rows {
 #[derive(Default)]
 struct ProvenModule {
     proofs: Proofs,
+    /// Slots of functions that are known by name never to return, ascending. What is not bound yet says nothing else.
+    never: Vec<u64>,
     functions: Kept<u64, Rc<[Instruction]>>,
 }
 
@@ -42,15 +45,14 @@ impl FileEvidence<'_> {
 
     fn find_row(&self, pc: CodeAddress) -> Option<RowEvidence> {
         let module = self.modules.find(pc.lookup())?;
-        let source = self.source(&module);
         let mut modules = self.answers.rows.modules.borrow_mut();
-        let known = modules
-            .entry(module.start)
-            .or_insert_with(|| ProvenModule { proofs: Proofs::new(&source), functions: Kept::default() });
+        let known = modules.entry(module.start).or_insert_with(|| self.begin(&module));
         let linked = |address: u64| address.wrapping_sub(module.bias);
         let index = known.proofs.layout.function(linked(pc.lookup()))?;
         let start = known.proofs.layout.functions().get(index)?.start;
-        let ProvenModule { proofs, functions } = known;
+        let ProvenModule { proofs, never, functions } = known;
+        let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
+        let source = self.source(&module, &never_returns);
         let function = functions.get_or_find(start, || prove(proofs, &source, index));
         let after = function.partition_point(|found| found.at <= linked(pc.lookup()));
         let found = function.get(after.checked_sub(1)?)?;
@@ -62,8 +64,14 @@ impl FileEvidence<'_> {
         Some(if fits { found.evidence } else { UNDECIDED })
     }
 
-    fn source<'m>(&'m self, module: &Module<'m>) -> Source<'m> {
-        Source { memory: &self.code, bias: module.bias, unwind: module.unwind, runs: true, never_returns: &|_| false }
+    fn begin(&self, module: &Module<'_>) -> ProvenModule {
+        let proofs = Proofs::new(&self.source(module, &|_| false));
+        let never = self.image(module.start).map(|(_, _, image)| never_returning(image)).unwrap_or_default();
+        ProvenModule { proofs, never, functions: Kept::default() }
+    }
+
+    fn source<'m>(&'m self, module: &Module<'m>, never_returns: &'m dyn Fn(u64) -> bool) -> Source<'m> {
+        Source { memory: &self.code, bias: module.bias, unwind: module.unwind, runs: true, never_returns }
     }
 }
 

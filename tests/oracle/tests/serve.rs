@@ -102,7 +102,8 @@ fn stepped(command: &mut Command, every: u64, steps: u64, inject: Option<(i32, u
     let outcome = measure("serve", command.stdout(Stdio::null()), &plan, &mut contenders).expect("it can be stepped");
     for tally in [outcome.scores[0].uniform, outcome.scores[0].cover] {
         assert!(tally.asked > 400, "{tally:?}");
-        assert_eq!((tally.right, tally.false_trust), (tally.asked, 0), "{tally:?}");
+        assert_eq!(tally.false_trust, 0, "{tally:?}");
+        // What is not right is longjmp half-way, and says so.
         assert!(tally.right_trusted * 1000 >= tally.asked * 998, "{tally:?}");
     }
 }
