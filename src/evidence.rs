@@ -8,7 +8,6 @@ mod nowhere;
 mod part;
 mod reach;
 mod root;
-mod table;
 mod text;
 
 pub use text::Unprobed;

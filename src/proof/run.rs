@@ -16,12 +16,12 @@ use super::claim::{Cfa, Claim, Saved, expression};
 use super::code::{Callee, Code, NONE, Step, Way};
 use super::compare::{Finding, Match, Moment, compare};
 use super::noreturn::{Return, Returns};
-use super::{Proven, Source};
+use super::{Proven, Source, leaving};
 use crate::analysis::jump_table::{self, Table};
 use crate::analysis::{Base, CALLEE_SAVED, Op, SP, State, Value};
 use gimli::{Encoding, Format, Operation};
-use iced_x86::{Decoder, DecoderOptions, Instruction};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use surestack_walk::{Memory, RowProof};
 
 const WORD: i64 = 8;
@@ -59,6 +59,8 @@ pub struct Run<'r, 'm> {
     /// By instruction: the states at jumps whose targets are not known.
     lost: BTreeMap<usize, Known>,
     tables: HashMap<usize, Option<Vec<u64>>>,
+    /// The jumps by which functions go on in another frame.
+    leaving: BTreeSet<usize>,
     left: usize,
     /// Whether code that no way leads to is dead.
     dead: bool,
@@ -79,6 +81,7 @@ impl<'r, 'm> Run<'r, 'm> {
             found: vec![None; count],
             lost: BTreeMap::new(),
             tables: HashMap::new(),
+            leaving: BTreeSet::new(),
             left: count.saturating_mul(ROUNDS),
             dead: false,
             incomplete: code.unreadable || code.members.iter().any(|member| member.open || member.sites.is_none()),
@@ -92,8 +95,10 @@ impl<'r, 'm> Run<'r, 'm> {
         self.dead = !self.incomplete && self.lost.is_empty() && self.code.labels.is_empty();
         self.labels();
         self.seed();
+        let comes_back = |callee| self.returns.ask(self.source, callee) != Return::Never;
+        let rewritten = leaving::rewritten(self.code, &self.leaving, &comes_back);
         let steps = self.code.steps.iter().enumerate();
-        steps.map(|(index, step)| self.proven(index, step)).collect()
+        steps.map(|(index, step)| self.proven(index, step, &rewritten)).collect()
     }
 
     /// The entries that the ABI knows.
@@ -300,7 +305,7 @@ impl<'r, 'm> Run<'r, 'm> {
                 self.indirect(index, known);
                 return None;
             }
-            Way::Slot | Way::Stop => return None,
+            Way::Slot | Way::Return | Way::Stop => return None,
         }
         let next = index.checked_add(1)?;
         // Behind a gap lies another function.
@@ -367,9 +372,20 @@ impl<'r, 'm> Run<'r, 'm> {
                 self.join_at(target, known);
             }
             self.lost.remove(&index);
-        } else if !is_undone(&known.state) {
+        } else if is_undone(&known.state) {
+            // A call in tail position.
+        } else if self.is_return(index) {
+            self.leaving.insert(index);
+        } else {
             self.lost.insert(index, known.clone());
         }
+    }
+
+    /// `pop %rcx; jmp *%rcx`, which is `ret` without the shadow stack's consent: libgcc goes to landing pads by it.
+    fn is_return(&self, index: usize) -> bool {
+        let decoded = |index: usize| decode(self.source, self.code.steps.get(index)?);
+        let (Some(jump), Some(pop)) = (decoded(index), index.checked_sub(1).and_then(decoded)) else { return false };
+        pop.mnemonic() == Mnemonic::Pop && pop.next_ip() == jump.ip() && pop.op0_register() == jump.op0_register()
     }
 
     fn targets(&mut self, index: usize, known: &Known) -> Option<Vec<u64>> {
@@ -412,7 +428,7 @@ impl<'r, 'm> Run<'r, 'm> {
     }
 
     /// What became of one instruction.
-    fn proven(&self, index: usize, step: &Step) -> Proven {
+    fn proven(&self, index: usize, step: &Step, rewritten: &HashSet<usize>) -> Proven {
         let Some((finding, ground)) = self.found.get(index).copied().flatten() else { return Proven::UNREACHED };
         let mut proven =
             Proven { frame: RowProof::Undecided, saved: finding.saved, kept: finding.kept, wrong: 0, off: 0 };
@@ -428,6 +444,12 @@ impl<'r, 'm> Run<'r, 'm> {
         };
         if finding.frame == Match::Agrees && ground == Ground::Entry {
             proven.wrong = finding.wrong;
+        }
+        if rewritten.contains(&index) {
+            (proven.saved, proven.kept) = (0, 0);
+            if proven.frame == RowProof::Proven {
+                proven.frame = RowProof::Assumed;
+            }
         }
         if proven.frame == RowProof::Proven && self.incomplete {
             proven.frame = RowProof::Assumed;
