@@ -214,7 +214,7 @@ impl Follow<'_, '_> {
         let target = call.near_branch_target();
         // A thunk that replaces an indirect jump calls code that drops the return address.
         let first = (target > on && target - on < 32).then(|| self.text.instruction(target)).flatten();
-        self.part.open |= first.is_some_and(|first| makes_return_address(&first) || drops_word(&first));
+        self.part.open |= first.is_some_and(|first| writes_top(&first) || drops_word(&first));
         self.part.returns.push(on);
         // The last call of a function does not come back: what follows is another function, unless the frame goes on.
         let last = self.function.is_some_and(|(_, end)| end <= on);
@@ -298,10 +298,15 @@ impl Follow<'_, '_> {
 
 /// Whether an instruction puts a word where `ret` will look for an address.
 fn makes_return_address(instruction: &Instruction) -> bool {
-    let to_top = instruction.op0_kind() == OpKind::Memory
+    instruction.mnemonic() == Mnemonic::Push || writes_top(instruction)
+}
+
+/// Whether an instruction writes over the word on top of the stack.
+fn writes_top(instruction: &Instruction) -> bool {
+    instruction.mnemonic() == Mnemonic::Mov
+        && instruction.op0_kind() == OpKind::Memory
         && instruction.memory_base() == Register::RSP
-        && instruction.memory_displacement64() == 0;
-    instruction.mnemonic() == Mnemonic::Push || instruction.mnemonic() == Mnemonic::Mov && to_top
+        && instruction.memory_displacement64() == 0
 }
 
 /// Whether an instruction takes a word off the stack.
