@@ -96,7 +96,9 @@ fn is_stopped(tid: u32, state: State) -> Result<(), String> {
         State { is_kernel: true, .. } => Err(format!("{tid} is a thread of the kernel and has no stack in user space")),
         _ if state.is_dead() => Err(format!("thread {tid} has exited")),
         _ if state.is_stopped() => Ok(()),
-        State { letter, .. } => Err(format!("thread {tid} is not stopped (its state is {letter}): its stack may change")),
+        State { letter, .. } => {
+            Err(format!("thread {tid} is not stopped (its state is {letter}): its stack may change"))
+        }
     }
 }
 

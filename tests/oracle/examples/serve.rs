@@ -49,7 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let early = early.unwrap_or_default();
     let (late, most) = (server.memory("VmRSS:")?, server.memory("VmHWM:")?);
-    let mut text = String::from("| `/bin/ls` under single-step | requests a second | CPU µs a request |\n|---|--:|--:|\n");
+    let mut text =
+        String::from("| `/bin/ls` under single-step | requests a second | CPU µs a request |\n|---|--:|--:|\n");
     for (index, what) in ["stepping, code seen for the first time included", "asked again"].into_iter().enumerate() {
         let rate = median(rounds.iter().map(|round| 1e6 / round.per(round.wall, index)));
         let cpu = median(rounds.iter().map(|round| round.per(round.cpu, index)));
@@ -137,8 +138,27 @@ fn request(stop: &Stop<'_>) -> String {
          \"rsp\":\"{:#x}\",\"rax\":\"{:#x}\",\"rbx\":\"{:#x}\",\"rcx\":\"{:#x}\",\"rdx\":\"{:#x}\",\"rsi\":\"{:#x}\",\
          \"rdi\":\"{:#x}\",\"rbp\":\"{:#x}\",\"r8\":\"{:#x}\",\"r9\":\"{:#x}\",\"r10\":\"{:#x}\",\"r11\":\"{:#x}\",\
          \"r12\":\"{:#x}\",\"r13\":\"{:#x}\",\"r14\":\"{:#x}\",\"r15\":\"{:#x}\"}}}}\n",
-        stop.pid, stop.tid, stop.maps_generation, r.fs_base, r.rip, r.rsp, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi,
-        r.rbp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15
+        stop.pid,
+        stop.tid,
+        stop.maps_generation,
+        r.fs_base,
+        r.rip,
+        r.rsp,
+        r.rax,
+        r.rbx,
+        r.rcx,
+        r.rdx,
+        r.rsi,
+        r.rdi,
+        r.rbp,
+        r.r8,
+        r.r9,
+        r.r10,
+        r.r11,
+        r.r12,
+        r.r13,
+        r.r14,
+        r.r15
     )
 }
 
