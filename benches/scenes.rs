@@ -4,7 +4,6 @@
 //! `cargo bench --bench scenes -- --write README.md` puts the table between its markers.
 
 #[path = "../tests/kernel/bed.rs"]
-#[allow(dead_code, reason = "the tests use all of it")]
 mod bed;
 #[path = "scenes/tools.rs"]
 mod tools;

@@ -11,9 +11,11 @@ use std::time::Duration;
 /// One tool.
 pub struct Tool {
     pub name: &'static str,
-    /// Asks it about the program, which does what the word says.
-    pub ask: fn(&Program, &str) -> Result<Said, Box<dyn Error>>,
+    pub ask: Ask,
 }
+
+/// Asks a tool about the program, which does what the word says.
+type Ask = fn(&Program, &str) -> Result<Said, Box<dyn Error>>;
 
 pub const TOOLS: [Tool; 4] = [
     Tool { name: "gdb", ask: gdb },

@@ -1,4 +1,5 @@
 //! Real probes of the kernel, and programs to plant them in.
+#![allow(dead_code, reason = "the tests and the table of scenes each use their part")]
 
 use object::{Object, ObjectSegment, ObjectSymbol};
 use std::fs::{self, File};
