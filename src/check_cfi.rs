@@ -1,17 +1,21 @@
 //! The unwind information of one file, checked against its instructions.
 
+pub mod document;
+mod known;
 mod print;
 
 use crate::error::Error;
-use crate::image::Image;
+use crate::image::{Find, Image};
 use crate::proof::claim::Claim;
 use crate::proof::code::Step;
 use crate::proof::imports::never_returning;
-use crate::proof::{Proofs, Proven, Source};
+use crate::proof::layout::Layout;
+use crate::proof::{Proofs, Proved, Proven, Source};
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
-use surestack_walk::{Memory, RowProof};
+use surestack_walk::RowProof;
 
 pub use print::TABLE_HEAD;
 
@@ -76,17 +80,10 @@ pub struct Contradiction {
     pub proven: Proven,
     /// What the row says.
     pub claim: Claim,
-}
-
-/// An image as memory at its linked addresses.
-pub struct Linked<'i>(pub &'i Image);
-
-impl Memory for Linked<'_> {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), surestack_walk::Error> {
-        let bytes = self.0.at(address, into.len()).ok_or(surestack_walk::Error::Unreadable { address })?;
-        into.copy_from_slice(bytes);
-        Ok(())
-    }
+    /// What it would have to say, where that is proven.
+    pub corrected: Option<Claim>,
+    /// What was known before to be wrong in the function.
+    pub known: Option<&'static str>,
 }
 
 /// Checks the file at `path`.
@@ -94,18 +91,25 @@ impl Memory for Linked<'_> {
 /// # Errors
 /// [`Error::Read`] and [`Error::NotElf`] where it cannot be read.
 pub fn file(path: &Path) -> Result<Checked, Error> {
-    Ok(image(&Image::open(path)?))
+    let whole = Image::open(path)?;
+    let mut checked = image(&whole);
+    if let Some(debug) = Find::default().debug_file(&whole, path) {
+        checked.name(&debug);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    for found in &mut checked.contradictions {
+        found.known = known::what(&name, found.function);
+    }
+    Ok(checked)
 }
 
 /// Checks an image.
 pub fn image(image: &Image) -> Checked {
     let began = cpu();
-    let memory = Linked(image);
     let never = never_returning(image);
     let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
-    let source =
-        Source { memory: &memory, bias: 0, unwind: image.unwind(), runs: false, never_returns: &never_returns };
-    let proofs = Proofs::new(&source);
+    let source = Source { memory: image, bias: 0, unwind: image.unwind(), runs: false, never_returns: &never_returns };
+    let proofs = Proofs::new(Rc::new(Layout::new(&source)));
     let functions = proofs.layout.functions();
     let mut checked = Checked::default();
     let mut done = vec![false; functions.len()];
@@ -113,7 +117,7 @@ pub fn image(image: &Image) -> Checked {
         if done.get(index) == Some(&true) {
             continue;
         }
-        let (code, proven) = proofs.prove(&source, index);
+        let Proved { code, proven, mut corrections } = proofs.prove(&source, index);
         let mut members = code.members.iter().peekable();
         let mut fresh = false;
         let mut function = 0;
@@ -128,12 +132,21 @@ pub fn image(image: &Image) -> Checked {
                 }
             }
             if fresh {
-                checked.count(
-                    step,
-                    proven,
-                    function,
-                    code.claims.get(usize::try_from(step.claim).unwrap_or(usize::MAX)),
-                );
+                let claim = usize::try_from(step.claim).ok().and_then(|claim| code.claims.get(claim));
+                checked.count(step, proven);
+                if let Some(claim) = claim.filter(|_| proven.frame == RowProof::Contradicted || proven.wrong != 0) {
+                    let corrected = corrections.remove(&step.at);
+                    checked.contradictions.push(Contradiction {
+                        address: step.at,
+                        function,
+                        name: None,
+                        instruction: String::new(),
+                        proven,
+                        claim: *claim,
+                        corrected,
+                        known: None,
+                    });
+                }
             }
         }
         if let Some(done) = done.get_mut(index) {
@@ -149,7 +162,7 @@ pub fn image(image: &Image) -> Checked {
 }
 
 impl Checked {
-    fn count(&mut self, step: &Step, proven: Proven, function: u64, claim: Option<&Claim>) {
+    fn count(&mut self, step: &Step, proven: Proven) {
         let counts = &mut self.counts;
         match proven.frame {
             RowProof::Proven => counts.proven += 1,
@@ -165,29 +178,27 @@ impl Checked {
             }
         }
         counts.wrong_registers += u64::from(proven.wrong != 0);
-        if let Some(claim) = claim.filter(|_| proven.frame == RowProof::Contradicted || proven.wrong != 0) {
-            self.contradictions.push(Contradiction {
-                address: step.at,
-                function,
-                proven,
-                claim: *claim,
-                name: None,
-                instruction: String::new(),
-            });
-        }
     }
-}
 
-impl Checked {
     /// Adds names and disassembly to what is contradicted.
     fn describe(&mut self, image: &Image) {
         let mut formatter = IntelFormatter::new();
+        let options = formatter.options_mut();
+        options.set_hex_prefix("0x");
+        options.set_hex_suffix("");
+        options.set_uppercase_hex(false);
+        options.set_branch_leading_zeros(false);
         for found in &mut self.contradictions {
             let bytes = (1..=LONGEST).rev().find_map(|length| image.at(found.address, usize::from(length)));
             let bytes = bytes.unwrap_or_default();
             let instruction = Decoder::with_ip(64, bytes, found.address, DecoderOptions::NONE).decode();
             formatter.format(&instruction, &mut found.instruction);
         }
+        self.name(image);
+    }
+
+    /// Adds the names that `image` has.
+    fn name(&mut self, image: &Image) {
         if self.contradictions.is_empty() {
             return;
         }

@@ -1,6 +1,8 @@
 //! Evidence for the judge, from the target's instructions.
 
 mod call_site;
+mod correct;
+mod files;
 mod frame;
 mod landing;
 mod linkage;
@@ -10,6 +12,7 @@ mod reach;
 mod root;
 mod text;
 
+pub use files::FileProofs;
 pub use text::Unprobed;
 mod row;
 
@@ -53,14 +56,26 @@ pub struct Answers {
     texts: RefCell<Kept<u64, Proof>>,
     unchanged: RefCell<Kept<CodeAddress, Proof>>,
     rows: row::Rows,
+    files: FileProofs,
 }
 
 impl Answers {
+    /// None yet, but what was proven of files.
+    pub fn sharing(files: &FileProofs) -> Self {
+        Self { files: files.clone(), ..Self::default() }
+    }
+
+    /// None yet, but what was proven of the same files.
+    pub fn anew(&self) -> Self {
+        Self::sharing(&self.files)
+    }
+
     /// Forgets what a target that ran may have changed without mapping anything.
     pub fn ran_on(&self) {
         self.passing_calls.borrow_mut().clear();
         self.parts.borrow_mut().ran_on();
         self.texts.borrow_mut().clear();
+        self.unchanged.borrow_mut().clear();
     }
 }
 

@@ -8,6 +8,7 @@ mod process;
 mod request;
 mod task;
 
+use crate::evidence::FileProofs;
 use crate::image::Find;
 use crate::trace::{Judged, Tracer};
 use process::Process;
@@ -83,6 +84,8 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<
 struct Server {
     processes: HashMap<u32, Process>,
     find: Find,
+    /// What was proven of the files that they map.
+    files: FileProofs,
 }
 
 impl Server {
@@ -113,7 +116,7 @@ impl Server {
         let process = match known.and_then(|process| process.follow(request)) {
             Some(process) => process,
             None => {
-                let process = Process::open(request, &self.find)?;
+                let process = Process::open(request, &self.find, &self.files)?;
                 // Whoever follows many processes has seen others end.
                 self.processes.retain(|_, other| !other.has_ended());
                 process

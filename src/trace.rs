@@ -5,7 +5,7 @@
 //! ```
 
 use crate::corrected::Corrected;
-use crate::evidence::{Answers, FileEvidence};
+use crate::evidence::{Answers, FileEvidence, FileProofs};
 use crate::rows::{AnalysedRows, CachedRows};
 use crate::snapshot::Snapshot;
 use std::rc::Rc;
@@ -48,6 +48,17 @@ impl Known {
         self.dwarf.0.ran_on();
         self.analysed.0.ran_on();
         self.answers.ran_on();
+    }
+
+    /// Nothing but what was proven of files.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self { answers: Rc::new(self.answers.anew()), ..Self::default() }
+    }
+
+    /// Nothing but what was proven of files, for this target and others.
+    pub fn sharing(files: &FileProofs) -> Self {
+        Self { answers: Rc::new(Answers::sharing(files)), ..Self::default() }
     }
 }
 
@@ -135,7 +146,7 @@ impl<'s> Tracer<'s> {
     pub fn walk(&self, regs: &Regs, stop: Stop, mut see: impl FnMut(&Frame<'_>)) -> Judged {
         let target = self.target(stop);
         let (dwarf, analysed) = (&self.known.dwarf, &self.known.analysed);
-        let checked = Corrected { dwarf, analysed, snapshot: self.snapshot };
+        let checked = Corrected { dwarf, analysed, snapshot: self.snapshot, evidence: &self.evidence };
         let interrupted = Interrupted(self);
         let named = self.unwinders(&interrupted, &checked);
         let unwinders: Vec<&dyn Unwinder> = named.iter().map(|(_, unwinder)| *unwinder).collect();

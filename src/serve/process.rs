@@ -2,6 +2,7 @@
 
 use super::request::Request;
 use super::task::{State, Task};
+use crate::evidence::FileProofs;
 use crate::image::{Find, Image};
 use crate::snapshot::process::StoppedProcess;
 use crate::snapshot::{Snapshot, Thread};
@@ -28,7 +29,7 @@ impl Process {
     ///
     /// # Errors
     /// Why it cannot be looked at, in words.
-    pub fn open(request: &Request, find: &Find) -> Result<Self, String> {
+    pub fn open(request: &Request, find: &Find, files: &FileProofs) -> Result<Self, String> {
         let Request { pid, tid, generation, .. } = *request;
         let task = |tid| {
             let task = Task::open(pid, tid).and_then(|task| Ok((task.state()?, task)));
@@ -43,7 +44,7 @@ impl Process {
         let by = if first.is_dead() { tid } else { pid };
         let stopped = StoppedProcess::open_by(pid, by, find.clone()).and_then(StoppedProcess::remembering);
         let stopped = stopped.map_err(|error| error.to_string())?;
-        let (known, asked, program) = (Known::default(), (tid, asked), state.program);
+        let (known, asked, program) = (Known::sharing(files), (tid, asked), state.program);
         Ok(Self { generation, stopped, known, leader, asked, state, program })
     }
 
@@ -70,7 +71,7 @@ impl Process {
         }
         if self.generation != generation {
             self.stopped.refresh().ok()?;
-            (self.generation, self.known) = (generation, Known::default());
+            (self.generation, self.known) = (generation, self.known.anew());
         }
         Some(self)
     }
@@ -86,7 +87,7 @@ impl Process {
         self.stopped.stopped_with(request.tid, regs, request.stop).map_err(|error| error.to_string())?;
         // The initial stack grows without anything being mapped, and then the mappings are read anew.
         if modules(self.stopped.snapshot()) != before {
-            self.known = Known::default();
+            self.known = self.known.anew();
         }
         self.known.ran_on();
         let snapshot = self.stopped.snapshot();
