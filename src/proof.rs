@@ -11,6 +11,7 @@
 //! and for what is believed. What it cannot do: follow a jump whose target is computed in a way it does not know; rows
 //! that such a jump may reach are at most `Assumed`.
 
+mod believe;
 pub mod claim;
 pub mod code;
 pub mod compare;
@@ -89,7 +90,7 @@ impl Proofs {
     pub fn prove(&self, source: &Source<'_>, index: usize) -> (Code, Vec<Proven>) {
         let members = self.layout.together(index, MOST);
         let code = Code::new(source, &self.layout, &members);
-        let mut proven = Run::new(source, &code, &self.returns).finish();
+        let mut proven = Run::new(source, &code, self).finish();
         if members.len() == MOST {
             for found in proven.iter_mut().filter(|found| found.frame == RowProof::Proven) {
                 found.frame = RowProof::Assumed;
