@@ -10,6 +10,7 @@ mod nowhere;
 mod part;
 mod reach;
 mod root;
+mod table;
 mod text;
 
 pub use files::FileProofs;

@@ -12,6 +12,7 @@
 //! and for what is believed. What it cannot do: follow a jump whose target is computed in a way it does not know; rows
 //! that such a jump may reach are at most `Assumed`.
 
+mod believe;
 pub mod claim;
 pub mod code;
 pub mod compare;
@@ -104,7 +105,7 @@ impl Proofs {
     pub fn prove(&self, source: &Source<'_>, index: usize) -> Proved {
         let members = self.layout.together(index, MOST);
         let code = Code::new(source, &self.layout, &members);
-        let mut run = Run::new(source, &code, &self.returns);
+        let mut run = Run::new(source, &code, self);
         let mut proven = run.finish();
         let mut corrections = run.corrections();
         if members.len() == MOST {

@@ -226,6 +226,148 @@ fn landing_pads_hold_what_held_at_the_call_that_threw() {
     }
 }
 
+//   CFA-16 ┌────────────┐ sp before
+//          │ 0..255     │ lost to rounding
+//          ├────────────┤ made + 0x120
+//   +0x110 │ sp at entry│
+//          │ locals     │
+//   made   └────────────┘
+const ALIGNED: &str = "mov %rsp,%rax\n.cfi_def_cfa_register rax\npush %rbx\n.cfi_offset rbx,-16
+    sub $0x120,%rsp\nand $-256,%rsp\nmov %rax,0x110(%rsp)\n.cfi_escape 0x0f,0x06,0x77,0x90,0x02,0x06,0x23,0x08
+    movaps %xmm0,(%rsp)\nlea 0x80(%rsp),%rcx\nmov %rdi,(%rcx)\n";
+const UNALIGNED: &str = "after: nop\nmov 0x110(%rsp),%rsi\n.cfi_def_cfa rsi,8\nmov -8(%rsi),%rbx\n.cfi_restore rbx
+    lea (%rsi),%rsp\n.cfi_def_cfa_register rsp\nret";
+
+#[test]
+fn a_stack_pointer_saved_in_an_aligned_frame_survives_what_is_written_below_it() {
+    all_proven(&assembled(&format!("{ALIGNED}mov %rdi,0x118(%rsp)\n{UNALIGNED}")));
+}
+
+#[test]
+fn what_is_written_above_an_aligned_frame_spoils_what_may_lie_there() {
+    // 0x128 above it lies the return address, if nothing was lost to rounding.
+    let built = assembled(&format!("{ALIGNED}mov %rdi,0x128(%rsp)\n{UNALIGNED}"));
+    assert_eq!(built.grade("after"), RowProof::Undecided);
+}
+
+#[test]
+fn an_aligned_address_becomes_the_stack_pointer() {
+    all_proven(&assembled(
+        "mov %rsp,%r9\n.cfi_def_cfa_register r9\nlea -0x80(%rsp),%r11\nand $-64,%r11\nmov %r11,%rsp\nmov %r9,0x40(%rsp)
+         .cfi_escape 0x0f,0x06,0x77,0xc0,0x00,0x06,0x23,0x08\nmov %rdi,0x38(%rsp)\nmov 0x40(%rsp),%r9
+         .cfi_def_cfa r9,8\nmov %r9,%rsp\n.cfi_def_cfa_register rsp\nret",
+    ));
+}
+
+#[test]
+fn a_row_that_an_aligned_stack_pointer_cannot_fulfil_is_contradicted() {
+    let built = assembled("lea (%rsp),%r10\nsub $0x108,%rsp\nand $-16,%rsp\nin: nop\nlea (%r10),%rsp\nret");
+    assert_eq!(built.grade("in"), RowProof::Contradicted);
+}
+
+#[test]
+fn a_stack_pointer_that_may_have_risen_writes_anywhere() {
+    let frame = |moves: &str| {
+        format!(
+            "push %rbp\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbp,-16\nmov %rsp,%rbp\n.cfi_def_cfa_register rbp
+             {moves}\nmov %rsi,(%rsp)\nafter: nop\nleave\n.cfi_def_cfa rsp,8\n.cfi_restore rbp\nret"
+        )
+    };
+    assert_eq!(assembled(&frame("lea (%rsp,%rdi),%rsp")).grade("after"), RowProof::Undecided);
+    // What is taken away is believed to be no negative number. It may be nothing, and then rbp lies there.
+    assert_eq!(assembled(&frame("sub %rdi,%rsp")).checked().counts.wrong_registers, 0);
+    all_proven(&assembled(&frame("push %rdi\nsub %rdi,%rsp")));
+}
+
+#[test]
+fn a_frame_register_that_is_overwritten_without_a_row_finds_no_frame() {
+    for register in ["rsi", "r8", "r9", "r10", "rdx"] {
+        let built = assembled(&format!(
+            "mov %rsp,%{register}\n.cfi_def_cfa_register {register}\nnop\nmov (%rdi),%{register}\nin: nop\nud2"
+        ));
+        assert_ne!(built.grade("in"), RowProof::Proven, "{register}");
+    }
+}
+
+/// A switch whose third case, `c2`, is also reached with one word pushed: its row is right for that way only.
+fn switched(dispatch: &str) -> RowProof {
+    let cases = "c0: nop\nret\nc1: nop\nret\n9: push %rax\n.cfi_adjust_cfa_offset 8\nc2: xor %eax,%eax\nud2
+        .section .rodata\n.balign 4\ntable: .long c0-table, c1-table, c2-table, 1\nother: .long c2-other, 1\n.text\n";
+    assembled(&format!("{dispatch}\n{cases}")).grade("c2")
+}
+
+#[test]
+fn a_comparison_that_is_jumped_past_cuts_no_table_short() {
+    let load = "lea table(%rip),%rax\nmovslq (%rax,%rdi,4),%rcx\nadd %rax,%rcx\njmp *%rcx";
+    let grade = switched(&format!("test %edx,%edx\nje 1f\ncmp $1,%edi\nja 9f\n1: {load}"));
+    assert_ne!(grade, RowProof::Proven);
+    // Where nothing comes in between, the third entry is none.
+    assert_eq!(switched(&format!("cmp $1,%edi\nja 9f\n{load}")), RowProof::Proven);
+}
+
+#[test]
+fn a_comparison_of_another_index_cuts_no_table_short() {
+    let grade = switched(
+        "lea table(%rip),%rax\nmovslq (%rax,%rdi,4),%rcx\ncmp $1,%esi\nja 9f\nmovslq (%r8,%rsi,4),%rdx
+         add %rax,%rcx\njmp *%rcx",
+    );
+    assert_ne!(grade, RowProof::Proven);
+    let grade = switched(
+        "cmp $1,%edi\nja 9f\nmov $2,%edi\nlea table(%rip),%rax\nmovslq (%rax,%rdi,4),%rcx\nadd %rax,%rcx\njmp *%rcx",
+    );
+    assert_ne!(grade, RowProof::Proven);
+}
+
+#[test]
+fn a_comparison_whose_flags_are_gone_cuts_no_table_short() {
+    let grade = switched(
+        "cmp $1,%edi\ntest %esi,%edx\nja 9f\nlea table(%rip),%rax\nmovslq (%rax,%rdi,4),%rcx\nadd %rax,%rcx\njmp *%rcx",
+    );
+    assert_ne!(grade, RowProof::Proven);
+}
+
+#[test]
+fn a_jump_through_one_table_or_another_leads_anywhere() {
+    let grade = switched(
+        "lea table(%rip),%rax\ncmp $1,%edi\nja 9f\nmovslq (%rax,%rdi,4),%rcx\nadd %rax,%rcx\ntest %esi,%esi\nje 2f
+         lea other(%rip),%rax\nmovslq (%rax,%rdx,4),%rcx\nadd %rax,%rcx\n2: jmp *%rcx",
+    );
+    assert_ne!(grade, RowProof::Proven);
+}
+
+#[test]
+fn a_goto_to_one_of_many_labels_is_followed() {
+    let source = "int g(int); int f(const unsigned char *p, int a) {
+      static const int t[] = { &&one - &&zero, &&two - &&zero, &&three - &&zero, 0 };
+      goto *(&&zero + t[*p++ & 3]);
+      zero: return g(a) + 1;
+      one: a = g(a) * 3; goto *(&&zero + t[*p++ & 3]);
+      two: a ^= g(a + 2); goto *(&&zero + t[*p++ & 3]);
+      three: return a + g(a); }";
+    for flags in [&["-O2"][..], &["-O1"], &["-O2", "-fno-omit-frame-pointer"]] {
+        all_proven(&build("c", source, flags));
+    }
+}
+
+#[test]
+fn a_lock_that_is_jumped_over_is_still_the_same_instruction() {
+    all_proven(&assembled("test %esi,%esi\nje 1f\nlock\n1: cmpxchg %edx,(%rdi)\nret"));
+}
+
+#[test]
+fn a_function_that_passes_its_own_address_on_is_proven() {
+    let source = "void g(void (*)(void *), int); void f(void *a) { g(f, 1); g(f, 2); }";
+    all_proven(&build("c", source, &["-O2", "-fvisibility=hidden"]));
+}
+
+#[test]
+fn a_function_that_catches_what_it_throws_returns() {
+    let source = "static __attribute__((noipa)) int caught(int a) { try { throw a; } catch (int) { return 5; } }
+      int g(int); int f(int a, int b) { int c = caught(a); switch (b) { case 0: return g(c); case 1: return c;
+      case 2: return g(b + c) * 3; case 3: return g(c - 1) ^ b; case 4: return g(g(c)); default: return g(c + 9); } }";
+    all_proven(&build("cc", source, &["-O2"]));
+}
+
 /// A library of the system, or a word that it is not there.
 fn library(name: &str) -> Option<Image> {
     let path = Path::new("/lib/x86_64-linux-gnu").join(name);
@@ -245,7 +387,7 @@ fn no_row_that_was_changed_is_proven() {
     for index in (0..proofs.layout.functions().len()).step_by(23) {
         let members = proofs.layout.together(index, 8);
         let mut code = Code::new(&source, &proofs.layout, &members);
-        let whole = Run::new(&source, &code, &proofs.returns).finish();
+        let whole = Run::new(&source, &code, &proofs).finish();
         before += whole.iter().filter(|found| found.frame == RowProof::Proven).count();
         let firsts: Vec<u64> = code.members.iter().map(|member| member.extent.start).collect();
         let right = code.claims.clone();
@@ -262,7 +404,7 @@ fn no_row_that_was_changed_is_proven() {
                     }
                 }
             }
-            let found = Run::new(&source, &code, &proofs.returns).finish();
+            let found = Run::new(&source, &code, &proofs).finish();
             for (step, found) in code.steps.iter().zip(found) {
                 let Some(claim) = code.claims.get(step.claim as usize).filter(|claim| changed(claim)) else { continue };
                 let is_plain = matches!(claim.cfa, Cfa::Register(..));
@@ -277,7 +419,7 @@ fn no_row_that_was_changed_is_proven() {
                 }
             }
         }
-        let found = Run::new(&source, &code, &proofs.returns).finish();
+        let found = Run::new(&source, &code, &proofs).finish();
         assert!(found.iter().all(|found| found.saved == 0 || found.frame != RowProof::Proven));
     }
     assert!(before > 3_000, "next to nothing was proven: {before}");

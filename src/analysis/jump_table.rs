@@ -10,22 +10,25 @@
 //!     jmp  *%rax
 //! ```
 //!
+//! The entries of a computed `goto` are counted from a label instead, `lea label(%rip), %rdx`.
+//!
 //! An answer may have targets too many, never too few: a table whose length is not known is read up to the first entry
 //! that leads out of the function.
 
-use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits};
 use surestack_walk::Memory;
 
 /// More entries than any table seen (interpreters have 256, generated parsers some thousands).
 const MOST: u64 = 1 << 14;
-/// How far before the jump the table and its bound are looked for.
-const NEAR: usize = 32;
 
 /// What an entry of a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// Four bytes, counted from the table's start.
-    Relative,
+    /// Four bytes, counted from an address in the module.
+    Relative {
+        /// How far behind the table's start it lies.
+        from: i32,
+    },
     /// Eight bytes, an address.
     Absolute,
 }
@@ -39,6 +42,16 @@ pub struct Table {
     pub form: Form,
 }
 
+impl Table {
+    /// The label from which its entries are counted, if that is not the table itself.
+    pub fn origin(&self) -> Option<u64> {
+        match self.form {
+            Form::Relative { from } if from != 0 => Some(self.address.wrapping_add_signed(i64::from(from))),
+            _ => None,
+        }
+    }
+}
+
 /// Where the entries of `table` lead: the first `count`, or where that is not known all up to the first that does not lead
 /// `inside`. `None` where the table cannot be read, or one of the counted entries leads elsewhere.
 pub fn targets(
@@ -50,10 +63,12 @@ pub fn targets(
     let mut found = Vec::new();
     for index in 0..count.unwrap_or(MOST).min(MOST) {
         let entry = match table.form {
-            Form::Relative => memory.value(table.address.checked_add(index.checked_mul(4)?)?, 4).ok().map(|entry| {
-                let offset = i32::from_le_bytes(u32::try_from(entry).unwrap_or(0).to_le_bytes());
-                table.address.wrapping_add_signed(i64::from(offset))
-            }),
+            Form::Relative { from } => {
+                memory.value(table.address.checked_add(index.checked_mul(4)?)?, 4).ok().map(|entry| {
+                    let offset = i32::from_le_bytes(u32::try_from(entry).unwrap_or(0).to_le_bytes());
+                    table.address.wrapping_add_signed(i64::from(from)).wrapping_add_signed(i64::from(offset))
+                })
+            }
             Form::Absolute => memory.word(table.address.checked_add(index.checked_mul(8)?)?).ok(),
         };
         match entry.filter(|target| inside(*target)) {
@@ -67,39 +82,52 @@ pub fn targets(
     (!found.is_empty()).then_some(found)
 }
 
-/// The table through which `jump` jumps and the number of its entries, from the instructions `before` it, as far as they tell.
-pub fn find(before: &[Instruction], jump: &Instruction) -> Option<(Table, Option<u64>)> {
-    let near = before.get(before.len().saturating_sub(NEAR)..)?;
-    if jump.op0_kind() == OpKind::Memory {
-        let address = base_address(near, jump)?;
-        return Some((Table { address, form: Form::Absolute }, count(near, jump)));
-    }
-    let register = jump.op0_register();
-    let load = near.iter().rposition(is_entry_load)?;
-    let (until, rest) = (near.get(..load)?, near.get(load..)?);
-    let entry = rest.first()?;
-    let address = base_address(until, entry).or_else(|| base_address(near, entry))?;
-    let form = if entry.memory_index_scale() == 4 { Form::Relative } else { Form::Absolute };
-    let fits = match form {
-        // Base and entry are added, in either order.
-        Form::Relative => rest.iter().any(|found| {
-            found.mnemonic() == Mnemonic::Add
-                && found.op0_register() == register
-                && [entry.op0_register(), entry.memory_base()].contains(&found.op1_register())
-        }),
-        Form::Absolute => entry.op0_register() == register,
-    };
-    fits.then(|| (Table { address, form }, count(until, entry)))
+/// A comparison that bounds the index of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Which of the instructions before the jump it is.
+    pub checked: usize,
+    /// How many entries it allows.
+    pub count: u64,
 }
 
-/// The number of entries that the bounds check before `jump` allows.
-pub fn bound(before: &[Instruction], jump: &Instruction) -> Option<u64> {
-    let near = before.get(before.len().saturating_sub(NEAR)..)?;
+/// The bounds check in the instructions `before` the `jump` through a table, if they are executed one after the other.
+pub fn bound(before: &[Instruction], jump: &Instruction) -> Option<Bound> {
     if jump.op0_kind() == OpKind::Memory {
-        return count(near, jump);
+        return count(before, jump);
     }
-    let load = near.iter().rposition(is_entry_load)?;
-    count(near.get(..load)?, near.get(load)?)
+    let load = before.iter().rposition(is_entry_load)?;
+    let (until, rest) = before.split_at_checked(load)?;
+    leads(rest, jump.op0_register()).then(|| count(until, rest.first()?))?
+}
+
+/// Whether an offset that one of the instructions `before` the `jump` reads from an array leads to where it jumps.
+pub fn adds_offset(before: &[Instruction], jump: &Instruction) -> bool {
+    let loads = |found: &Instruction| is_entry_load(found) && found.mnemonic() == Mnemonic::Movsxd;
+    let rest = before.iter().rposition(loads).and_then(|load| before.get(load..));
+    jump.op0_kind() == OpKind::Register && rest.is_some_and(|rest| leads(rest, jump.op0_register()))
+}
+
+/// Whether what the first instruction loads becomes, with a base added, what `target` holds behind them.
+fn leads(instructions: &[Instruction], target: Register) -> bool {
+    let mut factory = InstructionInfoFactory::new();
+    let Some((load, rest)) = instructions.split_first() else { return false };
+    let mut holder = load.op0_register().full_register();
+    for found in rest {
+        let adds = match found.mnemonic() {
+            Mnemonic::Add => found.op1_register().full_register() == holder || is_first(found, holder),
+            Mnemonic::Lea => {
+                [found.memory_base(), found.memory_index()].contains(&holder) && found.memory_index_scale() == 1
+            }
+            _ => false,
+        };
+        if adds && found.op0_kind() == OpKind::Register {
+            holder = found.op0_register().full_register();
+        } else if changes(found, holder, &mut factory) {
+            return false;
+        }
+    }
+    holder == target.full_register()
 }
 
 fn is_entry_load(found: &Instruction) -> bool {
@@ -111,52 +139,64 @@ fn is_entry_load(found: &Instruction) -> bool {
     found.op1_kind() == OpKind::Memory && found.memory_index() != Register::None && found.memory_index_scale() == scale
 }
 
-/// The address from which the memory operand of `access` counts, if it is constant.
-fn base_address(before: &[Instruction], access: &Instruction) -> Option<u64> {
-    let displacement = access.memory_displacement64();
-    let base = access.memory_base();
-    if base == Register::None {
-        return Some(displacement);
-    }
-    let set = before.iter().rev().find(|found| writes(found, base))?;
-    let is_address = set.mnemonic() == Mnemonic::Lea && set.is_ip_rel_memory_operand();
-    is_address.then(|| set.ip_rel_memory_address().wrapping_add(displacement))
-}
-
 /// The number of entries: one more than the constant that the index of `access` is compared with.
-fn count(before: &[Instruction], access: &Instruction) -> Option<u64> {
+fn count(before: &[Instruction], access: &Instruction) -> Option<Bound> {
+    let mut factory = InstructionInfoFactory::new();
     let mut index = access.memory_index().full_register();
     let mut memory: Option<Instruction> = None;
-    for (position, found) in before.iter().enumerate().rev() {
+    for (checked, found) in before.iter().enumerate().rev() {
         if matches!(found.flow_control(), FlowControl::Call | FlowControl::IndirectCall | FlowControl::Return) {
             return None;
         }
         if found.mnemonic() == Mnemonic::Cmp && compares(found, index, memory.as_ref()) {
-            let jump = before.get(position.checked_add(1)?..)?.iter();
-            let jump = jump.into_iter().find(|next| next.flow_control() == FlowControl::ConditionalBranch)?;
+            let behind = before.get(checked.checked_add(1)?..)?;
             let last = found.immediate(1);
-            return match jump.mnemonic() {
-                Mnemonic::Ja | Mnemonic::Jbe => last.checked_add(1),
-                Mnemonic::Jae | Mnemonic::Jb => Some(last),
-                _ => None,
-            }
-            .filter(|count| *count <= MOST);
+            let count = passes(behind, last)?;
+            return (count <= MOST).then_some(Bound { checked, count });
         }
-        if memory.is_some() || !writes(found, index) {
+        if let Some(load) = &memory {
+            // What was compared has to be what was loaded.
+            let stores = found.op0_kind() == OpKind::Memory && found.memory_base() == load.memory_base();
+            if stores
+                || changes(found, load.memory_base(), &mut factory)
+                || changes(found, load.memory_index(), &mut factory)
+            {
+                return None;
+            }
+            continue;
+        }
+        if !changes(found, index, &mut factory) {
             continue;
         }
         match (found.mnemonic(), found.op1_kind()) {
-            (Mnemonic::Mov | Mnemonic::Movzx | Mnemonic::Movsxd, OpKind::Register) => {
+            (Mnemonic::Mov | Mnemonic::Movzx | Mnemonic::Movsxd, OpKind::Register) if is_first(found, index) => {
                 index = found.op1_register().full_register();
             }
-            (Mnemonic::Mov | Mnemonic::Movzx, OpKind::Memory) => memory = Some(*found),
-            (Mnemonic::And, OpKind::Immediate8 | OpKind::Immediate8to32 | OpKind::Immediate8to64) => {
-                return found.immediate(1).checked_add(1).filter(|count| *count <= MOST);
+            (Mnemonic::Mov | Mnemonic::Movzx, OpKind::Memory) if is_first(found, index) => memory = Some(*found),
+            (Mnemonic::And, OpKind::Immediate8 | OpKind::Immediate8to32 | OpKind::Immediate8to64)
+                if is_first(found, index) =>
+            {
+                let count = found.immediate(1).checked_add(1)?;
+                return (count <= MOST).then_some(Bound { checked, count });
             }
+            // The sign of what is not negative.
+            (Mnemonic::Cdqe, _) => {}
             _ => return None,
         }
     }
     None
+}
+
+/// How many numbers get past the branches that a comparison with `last`, right before these instructions, decides.
+fn passes(behind: &[Instruction], last: u64) -> Option<u64> {
+    const DECIDES: u32 = RflagsBits::CF | RflagsBits::ZF;
+    let deciding = behind.iter().take_while(|next| next.rflags_modified() & DECIDES == 0);
+    deciding.fold(None, |count: Option<u64>, next| match next.mnemonic() {
+        Mnemonic::Ja => count.or(last.checked_add(1)),
+        Mnemonic::Jae => Some(last),
+        Mnemonic::Je if count.is_some() => Some(last),
+        _ => count,
+    })
 }
 
 fn compares(found: &Instruction, index: Register, memory: Option<&Instruction>) -> bool {
@@ -182,10 +222,16 @@ fn compares(found: &Instruction, index: Register, memory: Option<&Instruction>) 
         }
 }
 
-/// Whether the first operand is this register, and written.
-fn writes(found: &Instruction, register: Register) -> bool {
-    let reads_only = matches!(found.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push | Mnemonic::Bt);
-    found.op0_kind() == OpKind::Register
-        && found.op0_register().full_register() == register.full_register()
-        && !reads_only
+fn is_first(found: &Instruction, register: Register) -> bool {
+    found.op0_kind() == OpKind::Register && found.op0_register().full_register() == register
+}
+
+/// Whether an instruction writes to a register.
+fn changes(found: &Instruction, register: Register, factory: &mut InstructionInfoFactory) -> bool {
+    let full = register.full_register();
+    let used = factory.info(found).used_registers();
+    register != Register::None
+        && used.iter().any(|used| {
+            used.register().full_register() == full && !matches!(used.access(), OpAccess::Read | OpAccess::CondRead)
+        })
 }

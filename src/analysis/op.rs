@@ -19,8 +19,8 @@ pub enum Op {
     Sum { to: u8, from: u8, by: i64 },
     /// A register becomes the address of a place in the module.
     Address { to: u8, address: u64 },
-    /// A register is added to another.
-    Add { to: u8, other: u8 },
+    /// A register becomes the sum of two.
+    Add { to: u8, one: u8, other: u8 },
     /// A register becomes a word from memory.
     Load { to: u8, from: Place },
     /// A register becomes an element of an array that begins where `base` points, or at a constant address.
@@ -45,8 +45,12 @@ pub enum Op {
     Leave,
     /// `enter` with so many bytes of locals.
     Enter(u16),
-    /// Bits of the stack pointer are cleared, or it falls by an amount nobody knows.
-    MakeSp(Option<u64>),
+    /// Bits of a register are cleared.
+    Align { register: u8, mask: u64 },
+    /// The stack pointer falls by an amount nobody knows.
+    Fall,
+    /// The stack pointer becomes an address somewhere around that in another register.
+    SpNear(u8),
     /// A call that comes back.
     Call,
 }
@@ -76,13 +80,25 @@ impl Op {
             | Self::Address { to, .. }
             | Self::Add { to, .. }
             | Self::Load { to, .. }
-            | Self::Element { to, .. } => one(to),
+            | Self::Element { to, .. }
+            | Self::Align { register: to, .. } => one(to),
             Self::Exchange(first, second) => one(first) | one(second),
             Self::Pop(to) => sp | one(to),
-            Self::Push(_) | Self::PushLoad(_) | Self::PushOther | Self::PopStore(_) | Self::MakeSp(_) => sp,
+            Self::Push(_) | Self::PushLoad(_) | Self::PushOther | Self::PopStore(_) | Self::Fall | Self::SpNear(_) => {
+                sp
+            }
             Self::MoveSp { registers, .. } => sp | registers,
             Self::Leave | Self::Enter(_) => sp | one(FP),
             Self::Call => u16::MAX,
+        }
+    }
+
+    /// Whether it can change how a row stands to what holds that reads `registers`, a bit for each.
+    pub fn matters_to(&self, registers: u16) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Store { .. } | Self::Both { .. } => true,
+            other => other.changes() & registers != 0,
         }
     }
 }
@@ -101,7 +117,7 @@ impl State {
             }
             Op::Sum { to, from, by } => self.set(to, plus(self.get(from), by)),
             Op::Address { to, address } => self.set(to, Value::Address(address)),
-            Op::Add { to, other } => self.set(to, sum(self.get(to), self.get(other))),
+            Op::Add { to, one, other } => self.set(to, sum(self.get(one), self.get(other))),
             Op::Load { to, from } => self.set(to, self.at(from)),
             Op::Element { to, base, displacement, form } => {
                 self.set(to, element(base.map(|base| self.get(base)), displacement, form));
@@ -140,7 +156,9 @@ impl State {
                 self.set(FP, self.get(SP));
                 self.move_sp(-i64::from(locals));
             }
-            Op::MakeSp(mask) => self.make_sp(address, mask),
+            Op::Align { register, mask } => self.align(register, address, mask),
+            Op::Fall => self.make(SP, address, self.get(SP), (i64::MIN, 0)),
+            Op::SpNear(from) => self.make(SP, address, self.get(from), (i64::MIN, i64::MAX)),
             Op::Call => self.called(),
         }
     }
@@ -149,11 +167,16 @@ impl State {
         let mut left = registers;
         while left != 0 {
             let register = u8::try_from(left.trailing_zeros()).unwrap_or(0);
-            // Nobody asks whether another register still holds what it held.
-            let is_kept = register == SP || CALLEE_SAVED.contains(&register);
-            self.set(register, if is_kept { Value::Other } else { Value::Unknown });
+            self.set(register, self.computed(register));
             left &= left.wrapping_sub(1);
         }
+    }
+
+    /// What a register holds that something was computed into.
+    pub(super) fn computed(&self, register: u8) -> Value {
+        // Nobody asks whether another register still holds what it held.
+        let is_kept = register == SP || CALLEE_SAVED.contains(&register);
+        if is_kept { Value::Other } else { Value::Unknown }
     }
 
     fn place(&self, place: Place) -> Option<(Base, i64)> {
@@ -219,7 +242,13 @@ fn simple(instruction: &Instruction) -> Option<Op> {
             }
             match place(instruction) {
                 Place { base: Some(from), displacement } => Op::Sum { to, from, by: displacement },
-                _ if to == SP => Op::MakeSp(None),
+                _ if to == SP => Op::SpNear(number(instruction.memory_base())?),
+                Place { base: None, displacement: 0 } if instruction.memory_index_scale() == 1 => {
+                    match (number(instruction.memory_base()), number(instruction.memory_index())) {
+                        (Some(one), Some(other)) => Op::Add { to, one, other },
+                        _ => Op::Compute(bit(to)),
+                    }
+                }
                 _ => Op::Compute(bit(to)),
             }
         }
@@ -230,14 +259,25 @@ fn simple(instruction: &Instruction) -> Option<Op> {
                     let by = if instruction.mnemonic() == M::Add { by } else { by.wrapping_neg() };
                     Op::Sum { to, from: to, by }
                 }
-                (None, _) if to == SP && instruction.mnemonic() == M::Sub => Op::MakeSp(None),
-                (None, Some(other)) if instruction.mnemonic() == M::Add => Op::Add { to, other },
+                (None, _) if to == SP && instruction.mnemonic() == M::Sub => Op::Fall,
+                (None, Some(other)) if instruction.mnemonic() == M::Add => Op::Add { to, one: to, other },
                 _ => Op::Compute(bit(to)),
             }
         }
-        M::And if first == Some(SP) => Op::MakeSp(immediate(instruction).map(i64::cast_unsigned)),
+        M::And if first.is_some() => match immediate(instruction) {
+            Some(mask) if mask < 0 => Op::Align { register: first?, mask: mask.cast_unsigned() },
+            None if first == Some(SP) => Op::Fall,
+            _ => Op::Compute(bit(first?)),
+        },
+        // A table with one entry.
+        M::Movsxd if first.is_some() && instruction.is_ip_rel_memory_operand() => Op::Element {
+            to: first?,
+            base: None,
+            displacement: instruction.ip_rel_memory_address().cast_signed(),
+            form: Form::Relative { from: 0 },
+        },
         M::Movsxd if loads && first.is_some() => {
-            element_of(instruction, first?, Form::Relative, 4).unwrap_or(Op::Compute(bit(first?)))
+            element_of(instruction, first?, Form::Relative { from: 0 }, 4).unwrap_or(Op::Compute(bit(first?)))
         }
         M::Add
         | M::Sub
@@ -360,10 +400,11 @@ fn plus(value: Value, by: i64) -> Value {
 
 fn sum(one: Value, other: Value) -> Value {
     match (one, other) {
-        (Value::Entry(table), Value::Address(address)) | (Value::Address(address), Value::Entry(table))
-            if table == address =>
-        {
-            Value::Target(Table { address, form: Form::Relative })
+        (Value::Entry(table), Value::Address(from)) | (Value::Address(from), Value::Entry(table)) => {
+            match i32::try_from(from.wrapping_sub(table).cast_signed()) {
+                Ok(from) => Value::Target(Table { address: table, form: Form::Relative { from } }),
+                Err(_) => Value::Other,
+            }
         }
         (Value::Unknown, _) | (_, Value::Unknown) => Value::Unknown,
         _ => Value::Other,
@@ -377,7 +418,7 @@ fn element(base: Option<Value>, displacement: i64, form: Form) -> Value {
         Some(_) => return Value::Unknown,
     };
     match form {
-        Form::Relative => Value::Entry(address),
+        Form::Relative { .. } => Value::Entry(address),
         Form::Absolute => Value::Target(Table { address, form }),
     }
 }

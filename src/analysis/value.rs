@@ -1,7 +1,10 @@
 //! What is known of registers and stack slots at one instruction.
 
+mod made;
+
 use super::jump_table::Table;
 use iced_x86::Register as Name;
+use made::Made;
 
 /// What an address is counted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +13,7 @@ pub enum Base {
     Cfa,
     /// The value that a register, by its hardware number, had where the analysis began.
     Register(u8),
-    /// A stack pointer that the instruction at this address made: alignment, alloca.
+    /// An address that the instruction at this address made from another one: alignment, alloca.
     Made(u64),
 }
 
@@ -52,6 +55,8 @@ pub fn number(name: Name) -> Option<u8> {
 pub struct State {
     registers: [Value; 16],
     slots: Vec<Slot>,
+    /// Where the addresses lie that are counted from others.
+    made: Vec<Made>,
     /// The canonical frame address as a number, where it is known: alignment can then be computed.
     cfa: Option<u64>,
 }
@@ -85,7 +90,7 @@ impl State {
         for (number, register) in (0..).zip(&mut registers) {
             *register = Value::Sum(Base::Register(number), 0);
         }
-        Self { registers, slots: Vec::new(), cfa: None }
+        Self { registers, slots: Vec::new(), made: Vec::new(), cfa: None }
     }
 
     /// What a register holds.
@@ -112,15 +117,8 @@ impl State {
     pub fn store(&mut self, base: Base, offset: i64, size: usize, value: Value) {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let end = offset.saturating_add(size);
-        // A stack pointer that was made lies at or below the one it was made from: above it is the rest of the frame, and
-        // what is written to the frame may lie below it.
-        match base {
-            Base::Made(_) if end > 0 => {
-                self.slots.clear();
-                self.put(Base::Cfa, -WORD, Value::Unknown);
-            }
-            Base::Cfa if offset < 0 => self.slots.retain(|slot| !matches!(slot.base, Base::Made(_))),
-            _ => {}
+        if !self.made.is_empty() {
+            self.spoil(base, offset, size);
         }
         for slot in &mut self.slots {
             if slot.base == base && slot.offset < end && offset < slot.offset.saturating_add(WORD) {
@@ -181,33 +179,16 @@ impl State {
         self.load(base, offset)
     }
 
-    /// Clears bits of the stack pointer, or moves it by an amount nobody knows, at `address`.
-    pub fn make_sp(&mut self, address: u64, mask: Option<u64>) {
-        if let (Some(cfa), Some(mask), Value::Sum(Base::Cfa, offset)) = (self.cfa, mask, self.get(SP)) {
-            let aligned = cfa.wrapping_add_signed(offset) & mask;
-            self.set(SP, Value::Sum(Base::Cfa, aligned.wrapping_sub(cfa).cast_signed()));
-            return;
-        }
-        // The same instruction may have made another one before.
-        let old = Base::Made(address);
-        self.slots.retain(|slot| slot.base != old);
-        let forget = |value: &mut Value| {
-            if matches!(*value, Value::Sum(base, _) | Value::Word(base, _) if base == old) {
-                *value = Value::Unknown;
-            }
-        };
-        self.registers.iter_mut().for_each(forget);
-        self.slots.iter_mut().map(|slot| &mut slot.value).for_each(forget);
-        self.set(SP, Value::Sum(old, 0));
-    }
-
     /// A call came back: it kept the registers it must keep, and wrote below the stack pointer.
     pub fn called(&mut self) {
         for register in (0..16).filter(|register| *register != SP && !CALLEE_SAVED.contains(register)) {
             self.set(register, Value::Unknown);
         }
-        if let Value::Sum(base, offset) = self.get(SP) {
-            for slot in self.slots.iter_mut().filter(|slot| slot.base == base && slot.offset < offset) {
+        for index in 0..self.slots.len() {
+            let Some(Slot { base, offset, .. }) = self.slots.get(index).copied() else { break };
+            if self.is_below_sp(base, offset, 0)
+                && let Some(slot) = self.slots.get_mut(index)
+            {
                 slot.value = Value::Unknown;
             }
         }
@@ -217,10 +198,9 @@ impl State {
     pub fn join(&mut self, other: &Self) -> bool {
         let mut lost = false;
         for (mine, theirs) in self.registers.iter_mut().zip(&other.registers) {
-            if *mine != Value::Unknown && mine != theirs {
-                *mine = Value::Unknown;
-                lost = true;
-            }
+            let both = both(*mine, *theirs);
+            lost |= *mine != both;
+            *mine = both;
         }
         for slot in &mut self.slots {
             if slot.value != Value::Unknown && other.load(slot.base, slot.offset) != slot.value {
@@ -235,7 +215,7 @@ impl State {
                 lost = true;
             }
         }
-        lost
+        self.join_made(other) || lost
     }
 
     /// The number that a register holds, where the canonical frame address is known.
@@ -249,6 +229,20 @@ impl State {
     /// Where the word `value` lies, counted from `base`.
     pub fn slot_of(&self, base: Base, value: Value) -> Option<i64> {
         self.slots.iter().find(|slot| slot.base == base && slot.value == value).map(|slot| slot.offset)
+    }
+}
+
+/// What is one or the other.
+fn both(one: Value, other: Value) -> Value {
+    match (one, other) {
+        _ if one == other => one,
+        // Whoever follows a table follows the label from which it is counted as well.
+        (Value::Address(label), Value::Target(table)) | (Value::Target(table), Value::Address(label))
+            if table.origin() == Some(label) =>
+        {
+            Value::Target(table)
+        }
+        _ => Value::Unknown,
     }
 }
 

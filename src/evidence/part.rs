@@ -1,6 +1,6 @@
 //! What runs of a function when it is entered at some address, calls it makes aside.
 
-use super::FileEvidence;
+use super::{FileEvidence, table};
 use crate::analysis::{Text, jump_table};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use std::collections::HashMap;
@@ -12,6 +12,8 @@ use surestack_walk::Mapping;
 const BUDGET: usize = 200_000;
 /// How far code without unwind information is followed from where it is entered.
 const NEAR: u64 = 64 << 10;
+/// Instructions before a jump among which the bounds check of its table is looked for.
+const BEFORE: usize = 32;
 /// Most words that all parts together may have.
 const WORDS: usize = 2 << 20;
 
@@ -257,13 +259,15 @@ impl Follow<'_, '_> {
 
     /// Where `jump` leads, if it goes through a table that nobody writes; `before` are the instructions before it.
     fn table(&mut self, before: &[Instruction], jump: &Instruction) -> Option<Vec<u64>> {
-        let (table, count) = jump_table::find(before, jump)?;
+        let table = table::find(before, jump)?;
         if self.evidence.writable(table.address).is_some() {
             return None;
         }
         let memory = self.evidence.memory;
+        let near = before.get(before.len().saturating_sub(BEFORE)..).unwrap_or_default();
         let code = |at: u64| matches!(self.evidence.modules.mapping(at), Mapping::Code | Mapping::Unknown);
-        if let Some(targets) = count.and_then(|count| jump_table::targets(memory, table, Some(count), &code)) {
+        let bound = jump_table::bound(near, jump);
+        if let Some(targets) = bound.and_then(|bound| jump_table::targets(memory, table, Some(bound.count), &code)) {
             return Some(targets);
         }
         // Without a bounds check the end is a guess: there may be more.

@@ -64,6 +64,8 @@ pub struct Claim {
     pub return_address: Saved,
     /// The registers of [`CALLEE_SAVED`], in that order.
     pub saved: [Saved; 6],
+    /// The registers that it reads, by hardware number, a bit for each.
+    pub reads: u16,
     /// Bytes of arguments that were pushed and that whoever catches an exception pops.
     pub arguments: u64,
 }
@@ -74,6 +76,23 @@ impl Claim {
         self.cfa == Cfa::Register(SP, 8)
             && self.return_address == Saved::At(-8)
             && self.saved.iter().all(|saved| *saved == Saved::Kept)
+    }
+
+    /// The registers that it reads: an expression may read any.
+    pub fn registers(&self) -> u16 {
+        let one = |number: u8| 1u16.checked_shl(u32::from(number)).unwrap_or(0);
+        let frame = match self.cfa {
+            Cfa::Register(number, _) => one(number),
+            Cfa::Expression(_) | Cfa::Strange => u16::MAX,
+        };
+        let rules = self.saved.iter().chain([&self.return_address]).map(|rule| match rule {
+            Saved::In(number) => one(*number),
+            Saved::AtExpression(_) | Saved::Expression(_) | Saved::Strange => u16::MAX,
+            Saved::Kept | Saved::Undefined | Saved::At(_) | Saved::Sum(_) => 0,
+        });
+        // What is said to be unchanged, and what lies so far from the stack pointer that nobody writes there.
+        let always = CALLEE_SAVED.iter().chain([&SP]).map(|number| one(*number));
+        rules.chain(always).fold(frame, |all, registers| all | registers)
     }
 }
 
@@ -152,6 +171,7 @@ fn claim(row: &gimli::UnwindTableRow<usize>) -> Claim {
         cfa,
         return_address: Saved::Kept,
         saved: [Saved::Kept; 6],
+        reads: 0,
         arguments: row.saved_args_size(),
     };
     for (register, rule) in row.registers() {
@@ -164,6 +184,7 @@ fn claim(row: &gimli::UnwindTableRow<usize>) -> Claim {
             *place = saved(rule);
         }
     }
+    claim.reads = claim.registers();
     claim
 }
 

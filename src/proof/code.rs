@@ -8,6 +8,7 @@ use crate::analysis::{Op, number};
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register as Name,
 };
+use surestack_walk::Memory;
 
 /// No instruction, no row.
 pub const NONE: u32 = u32::MAX;
@@ -101,8 +102,10 @@ pub struct Code {
     pub steps: Vec<Step>,
     /// Their rows, ascending.
     pub claims: Vec<Claim>,
-    /// Addresses inside them that are loaded as such.
-    pub labels: Vec<u64>,
+    /// Indices of the instructions that load an address inside them.
+    pub labels: Vec<usize>,
+    /// Whether there are jumps to where a register or memory says.
+    pub jumps: bool,
     /// Whether they could not be read as a whole.
     pub unreadable: bool,
 }
@@ -144,6 +147,15 @@ impl Code {
         member.index.get(offset).filter(|step| **step != NONE).and_then(|step| usize::try_from(*step).ok())
     }
 
+    /// Index of the instruction at `address` without its `lock`, which a program with one thread jumps over.
+    pub fn find_unlocked(&self, source: &Source<'_>, address: u64) -> Option<usize> {
+        const LOCK: u8 = 0xf0;
+        let mut prefix = [0];
+        let before = address.checked_sub(1)?;
+        source.read(before, &mut prefix).ok().filter(|()| prefix == [LOCK])?;
+        self.find(before)
+    }
+
     /// The function that covers `address`.
     pub fn member(&self, address: u64) -> Option<&Member> {
         let after = self.members.partition_point(|member| member.extent.start <= address);
@@ -173,8 +185,9 @@ impl Code {
                 && instruction.mnemonic() == Mnemonic::Lea
                 && member.extent.holds(address)
             {
-                self.labels.push(address);
+                self.labels.push(self.steps.len());
             }
+            self.jumps |= step.way == Way::Indirect;
             self.steps.push(step);
         }
         self.members.push(member);

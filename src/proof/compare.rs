@@ -127,6 +127,9 @@ impl View<'_, '_> {
             (Value::Sum(Base::Cfa, 0), Value::Word(Base::Cfa, offset)) if offset == -WORD => Match::Agrees,
             (Value::Sum(Base::Cfa, 0), value) if is_certain(value) => Match::Differs,
             (Value::Sum(Base::Cfa, 0), _) => Match::Unknown,
+            (Value::Sum(base @ Base::Made(_), at), _) if self.state.never_meet((base, at), (Base::Cfa, 0)) => {
+                Match::Differs
+            }
             (cfa, _) if is_certain(cfa) => Match::Differs,
             _ => Match::Unknown,
         }
@@ -165,10 +168,7 @@ impl View<'_, '_> {
             Moment::Before => RED_ZONE,
             Moment::During => 0,
         };
-        let is_lost = match self.state.get(SP) {
-            Value::Sum(sp, lowest) => sp == base && offset < lowest.saturating_sub(below),
-            _ => false,
-        };
+        let is_lost = self.state.is_below_sp(base, offset, below);
         if is_lost { Value::Unknown } else { self.state.load(base, offset) }
     }
 }

@@ -26,7 +26,9 @@ pub fn correct<'s>(
         return_address: Saved::At(-WORD),
         saved: CALLEE_SAVED.map(|number| saved(here, number)),
         arguments: 0,
+        reads: 0,
     };
+    claim.reads = claim.registers();
     for state in [here].into_iter().chain(states) {
         let found = compare(source, &claim, state, step.at, moment);
         if found.frame != Match::Agrees {

@@ -48,6 +48,13 @@ pub fn call_sites(source: &Source<'_>, table: u64, start: u64) -> Option<Vec<Cal
     Some(sites)
 }
 
+/// Where an exception leads that a call at `address` lets through, by the call sites of its function.
+pub fn pad(sites: &[CallSite], address: u64) -> Option<u64> {
+    let after = sites.partition_point(|site| site.start <= address);
+    let site = after.checked_sub(1).and_then(|index| sites.get(index)).filter(|site| address < site.end);
+    site.and_then(|site| site.pad)
+}
+
 /// Reads bytes one after the other.
 struct Reader<'s, 'm> {
     source: &'s Source<'m>,

@@ -2,9 +2,12 @@
 
 use super::Source;
 use super::code::Callee;
+use super::layout::Layout;
+use super::lsda::{self, CallSite};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use surestack_walk::Memory;
 
 /// Most instructions of one function that are looked at.
@@ -29,56 +32,76 @@ pub enum Return {
 #[derive(Debug, Default)]
 pub struct Returns {
     known: RefCell<HashMap<u64, Return>>,
+    /// By function: its call sites.
+    sites: RefCell<HashMap<usize, Option<Rc<[CallSite]>>>>,
 }
 
 impl Returns {
     /// Whether a call of `callee` comes back.
-    pub fn ask(&self, source: &Source<'_>, callee: Callee) -> Return {
+    pub fn ask(&self, source: &Source<'_>, layout: &Layout, callee: Callee) -> Return {
         match callee {
-            Callee::Function(address) => self.function(source, address, &mut Vec::new()),
-            Callee::Slot(slot) => self.slot(source, slot, &mut Vec::new()),
+            Callee::Function(address) => Search { returns: self, source, layout, stack: Vec::new() }.function(address),
+            Callee::Slot(slot) => Search { returns: self, source, layout, stack: Vec::new() }.slot(slot),
             Callee::Unknown => Return::Unknown,
         }
     }
+}
 
-    fn slot(&self, source: &Source<'_>, slot: u64, stack: &mut Vec<u64>) -> Return {
-        if (source.never_returns)(slot) {
+struct Search<'s, 'm> {
+    returns: &'s Returns,
+    source: &'s Source<'m>,
+    layout: &'s Layout,
+    /// The functions whose answers are being looked for.
+    stack: Vec<u64>,
+}
+
+impl Search<'_, '_> {
+    fn slot(&mut self, slot: u64) -> Return {
+        if (self.source.never_returns)(slot) {
             return Return::Never;
         }
-        match source.word(slot) {
+        match self.source.word(slot) {
             // In a file that is not running there is nothing there, or what the linker left.
-            Ok(there) if source.runs => self.function(source, there.wrapping_sub(source.bias), stack),
+            Ok(there) if self.source.runs => self.function(there.wrapping_sub(self.source.bias)),
             _ => Return::Unknown,
         }
     }
 
-    fn function(&self, source: &Source<'_>, start: u64, stack: &mut Vec<u64>) -> Return {
-        if let Some(found) = self.known.borrow().get(&start) {
+    fn function(&mut self, start: u64) -> Return {
+        if let Some(found) = self.returns.known.borrow().get(&start) {
             return *found;
         }
-        if stack.len() >= DEEP {
+        if self.stack.len() >= DEEP {
             return Return::Perhaps;
         }
-        if stack.contains(&start) {
+        if self.stack.contains(&start) {
             // What only calls itself has no other way out; whoever asked looks for one.
             return Return::Never;
         }
-        stack.push(start);
-        let found = self.search(source, start, stack);
-        stack.pop();
+        self.stack.push(start);
+        let found = self.search(start);
+        self.stack.pop();
         // An answer that rests on the assumption that a caller further up never returns is not kept.
-        if found != Return::Never || stack.is_empty() {
-            self.known.borrow_mut().insert(start, found);
+        if found != Return::Never || self.stack.is_empty() {
+            self.returns.known.borrow_mut().insert(start, found);
         }
         found
     }
 
-    fn search(&self, source: &Source<'_>, start: u64, stack: &mut Vec<u64>) -> Return {
+    fn search(&mut self, start: u64) -> Return {
         let mut seen = HashSet::new();
         let mut work = vec![start];
         while let Some(mut at) = work.pop() {
             while seen.insert(at) {
-                let Some(found) = instruction(source, at).filter(|_| seen.len() < MOST) else { return Return::Unknown };
+                let found = instruction(self.source, at).filter(|_| seen.len() < MOST);
+                let Some(found) = found else { return Return::Unknown };
+                if matches!(found.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+                    // What the call throws may be caught here, and returned from.
+                    match self.pad(at) {
+                        Ok(pad) => work.extend(pad),
+                        Err(Unreadable) => return Return::Unknown,
+                    }
+                }
                 let next = found.next_ip();
                 at = match found.flow_control() {
                     FlowControl::Next | FlowControl::Interrupt if found.mnemonic() != Mnemonic::Hlt => next,
@@ -88,19 +111,19 @@ impl Returns {
                         next
                     }
                     FlowControl::Call if found.mnemonic() != Mnemonic::Call => next,
-                    FlowControl::Call => match self.function(source, found.near_branch_target(), stack) {
+                    FlowControl::Call => match self.function(found.near_branch_target()) {
                         Return::Never => break,
                         _ => next,
                     },
                     FlowControl::IndirectCall if found.is_ip_rel_memory_operand() => {
-                        match self.slot(source, found.ip_rel_memory_address(), stack) {
+                        match self.slot(found.ip_rel_memory_address()) {
                             Return::Never => break,
                             _ => next,
                         }
                     }
                     FlowControl::IndirectCall => next,
                     FlowControl::IndirectBranch if found.is_ip_rel_memory_operand() => {
-                        match self.slot(source, found.ip_rel_memory_address(), stack) {
+                        match self.slot(found.ip_rel_memory_address()) {
                             Return::Never => break,
                             other => return other,
                         }
@@ -112,7 +135,22 @@ impl Returns {
         }
         Return::Never
     }
+
+    /// Where an exception leads that the call at an address lets through, if not out of its function.
+    fn pad(&self, at: u64) -> Result<Option<u64>, Unreadable> {
+        let Some(index) = self.layout.function(at) else { return Ok(None) };
+        let Some(function) = self.layout.functions().get(index) else { return Ok(None) };
+        let Some(table) = function.lsda else { return Ok(None) };
+        let mut known = self.returns.sites.borrow_mut();
+        let sites =
+            known.entry(index).or_insert_with(|| lsda::call_sites(self.source, table, function.start).map(Rc::from));
+        let sites = sites.as_ref().ok_or(Unreadable)?;
+        Ok(lsda::pad(sites, at))
+    }
 }
+
+/// A table of landing pads cannot be read.
+struct Unreadable;
 
 fn instruction(source: &Source<'_>, at: u64) -> Option<Instruction> {
     let mut bytes = [0; WINDOW];

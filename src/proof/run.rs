@@ -12,24 +12,25 @@
 //! What is believed: a callee keeps the registers it must keep and the stack pointer; a store through a pointer
 //! that does not come from the frame does not hit a saved register.
 
-use super::claim::{Cfa, Claim, Saved, expression};
+mod indirect;
+
+use super::believe::claimed;
+use super::claim::Claim;
 use super::code::{Callee, Code, NONE, Step, Way};
 use super::compare::{Finding, Match, Moment, compare};
 use super::correct::correct;
+use super::layout::Layout;
+use super::lsda;
 use super::noreturn::{Return, Returns};
-use super::{Proven, Source, leaving};
-use crate::analysis::jump_table::{self, Table};
+use super::{Proofs, Proven, Source, leaving};
 use crate::analysis::{Base, CALLEE_SAVED, Op, SP, State, Value};
-use gimli::{Encoding, Format, Operation};
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use indirect::Jump;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use surestack_walk::{Memory, RowProof};
+use surestack_walk::RowProof;
 
 const WORD: i64 = 8;
 /// How often the average instruction may be executed: joins lose something each time, and there is little to lose.
 const ROUNDS: usize = 64;
-/// Instructions before a jump among which its table is looked for.
-const BEFORE: usize = 32;
 
 /// Where what is known comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +51,7 @@ struct Known {
 pub struct Run<'r, 'm> {
     source: &'r Source<'m>,
     code: &'r Code,
+    layout: &'r Layout,
     returns: &'r Returns,
     /// By instruction: what is known where control comes from elsewhere.
     known: HashMap<usize, Known>,
@@ -61,7 +63,7 @@ pub struct Run<'r, 'm> {
     contradicted: HashMap<usize, State>,
     /// By instruction: the states at jumps whose targets are not known.
     lost: BTreeMap<usize, Known>,
-    tables: HashMap<usize, Option<Vec<u64>>>,
+    tables: HashMap<usize, Jump>,
     /// The jumps by which functions go on in another frame.
     leaving: BTreeSet<usize>,
     left: usize,
@@ -72,12 +74,13 @@ pub struct Run<'r, 'm> {
 
 impl<'r, 'm> Run<'r, 'm> {
     /// An execution of `code`.
-    pub fn new(source: &'r Source<'m>, code: &'r Code, returns: &'r Returns) -> Self {
+    pub fn new(source: &'r Source<'m>, code: &'r Code, proofs: &'r Proofs) -> Self {
         let count = code.steps.len();
         Self {
             source,
             code,
-            returns,
+            layout: &proofs.layout,
+            returns: &proofs.returns,
             known: HashMap::new(),
             queue: BTreeSet::new(),
             owner: vec![NONE; count],
@@ -96,10 +99,13 @@ impl<'r, 'm> Run<'r, 'm> {
     pub fn finish(&mut self) -> Vec<Proven> {
         self.enter();
         self.drain();
-        self.dead = !self.incomplete && self.lost.is_empty() && self.code.labels.is_empty();
-        self.labels();
+        self.straighten();
+        let labels = self.labels();
+        self.dead = !self.incomplete && self.lost.is_empty() && labels.is_empty();
+        self.enter_labels(&labels);
         self.seed();
-        let comes_back = |callee| self.returns.ask(self.source, callee) != Return::Never;
+        self.straighten();
+        let comes_back = |callee| self.returns.ask(self.source, self.layout, callee) != Return::Never;
         let rewritten = leaving::rewritten(self.code, &self.leaving, &comes_back);
         let steps = self.code.steps.iter().enumerate();
         steps.map(|(index, step)| self.proven(index, step, &rewritten)).collect()
@@ -190,17 +196,6 @@ impl<'r, 'm> Run<'r, 'm> {
         self.code.claims.get(usize::try_from(step.claim).ok()?)
     }
 
-    /// Code whose address is taken is entered by somebody, with what its rows say for all that is known.
-    fn labels(&mut self) {
-        for label in &self.code.labels {
-            let Some(index) = self.code.find(*label) else { continue };
-            if let Some(known) = self.claimed(index) {
-                self.join(index, &known);
-            }
-        }
-        self.drain();
-    }
-
     /// Believes the rows of code to which no way leads.
     fn seed(&mut self) {
         for index in 0..self.code.steps.len() {
@@ -255,7 +250,10 @@ impl<'r, 'm> Run<'r, 'm> {
         match self.code.find(address) {
             Some(index) => self.join(index, from),
             // In the middle of an instruction: what was decoded is not what runs.
-            None if self.code.member(address).is_some() => self.incomplete = true,
+            None if self.code.member(address).is_some() => match self.code.find_unlocked(self.source, address) {
+                Some(index) => self.join(index, from),
+                None => self.incomplete = true,
+            },
             None => {}
         }
     }
@@ -301,8 +299,8 @@ impl<'r, 'm> Run<'r, 'm> {
             if let Some(slot) = self.owner.get_mut(index) {
                 *slot = owner;
             }
-            let keeps = matters(&step.op);
-            last = finding.filter(|_| !keeps).map(|finding| (step.claim, finding));
+            let changes = step.op.matters_to(self.claim(step).map_or(0, |claim| claim.reads));
+            last = finding.filter(|_| !changes).map(|finding| (step.claim, finding));
             let Some(on) = self.leave(index, step, &mut known) else { return };
             index = on;
         }
@@ -353,9 +351,7 @@ impl<'r, 'm> Run<'r, 'm> {
     fn throw(&mut self, step: &Step, known: &Known) {
         let Some(member) = self.code.member(step.at) else { return };
         let Some(sites) = &member.sites else { return };
-        let after = sites.partition_point(|site| site.start <= step.at);
-        let site = after.checked_sub(1).and_then(|index| sites.get(index)).filter(|site| step.at < site.end);
-        let Some(pad) = site.and_then(|site| site.pad) else { return };
+        let Some(pad) = lsda::pad(sites, step.at) else { return };
         let mut thrown = known.clone();
         let popped = self.claim(step).map_or(0, |claim| claim.arguments);
         thrown.state.move_sp(i64::try_from(popped).unwrap_or(0));
@@ -364,6 +360,10 @@ impl<'r, 'm> Run<'r, 'm> {
 
     /// Whether a call comes back, with `known` what holds then.
     fn comes_back(&mut self, index: usize, step: &Step, callee: Callee, known: &mut Known) -> bool {
+        // What follows may be a place where registers hold something else, of which jumps make use.
+        if self.code.jumps && self.returns.ask(self.source, self.layout, callee) == Return::Never {
+            return false;
+        }
         let rest = self.code.steps.get(index.saturating_add(1)..).unwrap_or_default();
         let Some(next) = rest.iter().find(|next| !next.filler) else { return true };
         if next.claim == step.claim {
@@ -373,7 +373,7 @@ impl<'r, 'm> Run<'r, 'm> {
         if self.claim(next).is_none_or(whole) {
             return true;
         }
-        match self.returns.ask(self.source, callee) {
+        match self.returns.ask(self.source, self.layout, callee) {
             Return::Never => false,
             Return::Perhaps => true,
             Return::Unknown => {
@@ -385,73 +385,6 @@ impl<'r, 'm> Run<'r, 'm> {
                 }
                 false
             }
-        }
-    }
-
-    /// A jump to where a register or memory says.
-    fn indirect(&mut self, index: usize, known: &Known) {
-        if let Some(targets) = self.targets(index, known) {
-            for target in targets {
-                self.join_at(target, known);
-            }
-            self.lost.remove(&index);
-        } else if is_undone(&known.state) {
-            // A call in tail position.
-        } else if self.is_return(index) {
-            self.leaving.insert(index);
-        } else {
-            self.lost.insert(index, known.clone());
-        }
-    }
-
-    /// `pop %rcx; jmp *%rcx`, which is `ret` without the shadow stack's consent: libgcc goes to landing pads by it.
-    fn is_return(&self, index: usize) -> bool {
-        let decoded = |index: usize| decode(self.source, self.code.steps.get(index)?);
-        let (Some(jump), Some(pop)) = (decoded(index), index.checked_sub(1).and_then(decoded)) else { return false };
-        pop.mnemonic() == Mnemonic::Pop && pop.next_ip() == jump.ip() && pop.op0_register() == jump.op0_register()
-    }
-
-    fn targets(&mut self, index: usize, known: &Known) -> Option<Vec<u64>> {
-        if let Some(found) = self.tables.get(&index) {
-            return found.clone();
-        }
-        let found = self.read_table(index, known);
-        self.tables.insert(index, found.clone());
-        found
-    }
-
-    fn read_table(&self, index: usize, known: &Known) -> Option<Vec<u64>> {
-        let from = index.saturating_sub(BEFORE);
-        let decoded: Vec<Instruction> =
-            self.code.steps.get(from..=index)?.iter().filter_map(|step| decode(self.source, step)).collect();
-        let (jump, before) = decoded.split_last()?;
-        let by_state = self.table(jump, known).map(|table| (table, jump_table::bound(before, jump)));
-        let (table, count) = by_state.or_else(|| jump_table::find(before, jump))?;
-        // What cannot happen leads behind the function's last instruction.
-        let is_end = |address: u64| self.code.members.iter().any(|member| member.extent.end == address);
-        let inside = |address: u64| {
-            let address = address.wrapping_sub(self.bias(table));
-            self.code.find(address).is_some() || is_end(address)
-        };
-        // A comparison may belong to something else: then the table itself says where it ends.
-        let counted = count.and_then(|count| jump_table::targets(self.source, table, Some(count), &inside));
-        let found = counted.or_else(|| jump_table::targets(self.source, table, None, &inside))?;
-        Some(found.into_iter().map(|address| address.wrapping_sub(self.bias(table))).collect())
-    }
-
-    /// What has to be subtracted from entries: absolute ones of a module that is loaded are the target's addresses.
-    fn bias(&self, table: Table) -> u64 {
-        match table.form {
-            jump_table::Form::Relative => 0,
-            jump_table::Form::Absolute => self.source.bias,
-        }
-    }
-
-    /// The table through which `jump` jumps by what is known.
-    fn table(&self, jump: &Instruction, known: &Known) -> Option<Table> {
-        match known.state.get(crate::analysis::number(jump.op0_register())?) {
-            Value::Target(table) => Some(table),
-            _ => None,
         }
     }
 
@@ -482,16 +415,19 @@ impl<'r, 'm> Run<'r, 'm> {
         if proven.frame == RowProof::Proven && self.incomplete {
             proven.frame = RowProof::Assumed;
         }
-        if proven.frame == RowProof::Proven
-            && let Some(claim) = self.claim(step).filter(|_| !self.lost.is_empty())
-        {
+        if let Some(claim) = self.claim(step).filter(|_| !self.lost.is_empty()) {
             for known in self.lost.values() {
                 let other = compare(self.source, claim, &known.state, step.at, Moment::Before);
-                if other.frame != Match::Agrees || known.ground != Ground::Entry {
+                let is_whole = other.frame == Match::Agrees && known.ground == Ground::Entry;
+                if proven.frame == RowProof::Proven && !is_whole {
                     proven.frame = RowProof::Assumed;
                 }
                 proven.saved &= other.saved;
                 proven.kept &= other.kept;
+            }
+            // Such a jump may belong to code that installs another frame, and has written to where this one's registers lie.
+            if proven.frame != RowProof::Proven {
+                (proven.saved, proven.kept) = (0, 0);
             }
         }
         proven
@@ -503,88 +439,10 @@ fn moment(step: &Step) -> Moment {
     if matches!(step.way, Way::Call(_)) { Moment::During } else { Moment::Before }
 }
 
-/// Whether executing `op` can change how a row stands to what holds.
-fn matters(op: &Op) -> bool {
-    const KEPT: u16 = 1 << 3 | 1 << 5 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 15 | 1 << 4;
-    match op {
-        Op::Nothing => false,
-        Op::Store { .. } | Op::Both { .. } => true,
-        // r10 holds the frame address while a frame is aligned, rdi the return address in vfork.
-        other => other.changes() & (KEPT | 1 << 10 | 1 << 7 | 1 << 11 | 1 << 1 | 1 | 1 << 2) != 0,
-    }
-}
-
 /// Whether nothing is left of the frame.
 fn is_undone(state: &State) -> bool {
     let kept = |number: &u8| state.get(*number) == Value::Sum(Base::Register(*number), 0);
     state.get(SP) == Value::Sum(Base::Cfa, -WORD)
         && state.load(Base::Cfa, -WORD) == Value::Word(Base::Cfa, -WORD)
         && CALLEE_SAVED.iter().all(kept)
-}
-
-fn decode(source: &Source<'_>, step: &Step) -> Option<Instruction> {
-    let mut bytes = [0; 16];
-    let bytes = bytes.get_mut(..usize::from(step.length))?;
-    source.read(step.at, bytes).ok()?;
-    Some(Decoder::with_ip(64, bytes, step.at, DecoderOptions::NONE).decode())
-}
-
-/// The state of which every word of `claim` is true.
-fn claimed(source: &Source<'_>, claim: &Claim) -> Option<State> {
-    let mut state = State::at_entry();
-    for number in (0..16).filter(|number| !CALLEE_SAVED.contains(number)) {
-        state.set(number, Value::Unknown);
-    }
-    match claim.cfa {
-        Cfa::Register(number, offset) => state.set(number, Value::Sum(Base::Cfa, offset.checked_neg()?)),
-        Cfa::Expression(at) => {
-            let encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 5 };
-            let mut rest = expression(source, at)?;
-            let first = Operation::parse(&mut rest, encoding).ok()?;
-            let second = Operation::parse(&mut rest, encoding).ok()?;
-            let (Operation::RegisterOffset { register, offset, .. }, Operation::Deref { .. }) = (first, second) else {
-                return None;
-            };
-            let (number, base) = (super::claim::hardware(register)?, Base::Made(claim.start));
-            state.set(number, Value::Sum(base, 0));
-            state.store(base, offset, 8, Value::Sum(Base::Cfa, 0));
-        }
-        Cfa::Strange => return None,
-    }
-    let framed: Vec<u8> =
-        (0..16).filter(|number| matches!(state.get(*number), Value::Sum(Base::Cfa | Base::Made(_), _))).collect();
-    for (number, saved) in CALLEE_SAVED.into_iter().zip(claim.saved) {
-        let entry = Value::Sum(Base::Register(number), 0);
-        let place = match saved {
-            Saved::Kept => continue,
-            Saved::At(offset) => Some((Base::Cfa, offset)),
-            Saved::AtExpression(at) => {
-                let encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 5 };
-                match Operation::parse(&mut expression(source, at)?, encoding).ok()? {
-                    Operation::RegisterOffset { register, offset, .. } => {
-                        match state.get(super::claim::hardware(register)?) {
-                            Value::Sum(base, from) => Some((base, from.wrapping_add(offset))),
-                            _ => None,
-                        }
-                    }
-                    _ => None,
-                }
-            }
-            Saved::In(other) => {
-                state.set(other, entry);
-                None
-            }
-            _ => None,
-        };
-        if !framed.contains(&number) {
-            state.set(number, Value::Unknown);
-        }
-        if let Some((base, offset)) = place {
-            state.store(base, offset, 8, entry);
-        }
-    }
-    if let Saved::In(other) = claim.return_address {
-        state.set(other, Value::Word(Base::Cfa, -WORD));
-    }
-    Some(state)
 }
