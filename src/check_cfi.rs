@@ -108,7 +108,14 @@ pub fn image(image: &Image) -> Checked {
     let began = cpu();
     let never = never_returning(image);
     let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
-    let source = Source { memory: image, bias: 0, unwind: image.unwind(), runs: false, never_returns: &never_returns };
+    let source = Source {
+        memory: image,
+        bias: 0,
+        unwind: image.unwind(),
+        runs: false,
+        never_returns: &never_returns,
+        resolves: &|_| false,
+    };
     let proofs = Proofs::new(Rc::new(Layout::new(&source)));
     let functions = proofs.layout.functions();
     let mut checked = Checked::default();

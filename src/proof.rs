@@ -49,6 +49,9 @@ pub struct Source<'m> {
     pub runs: bool,
     /// Whether the function behind a slot of the global offset table is known never to return.
     pub never_returns: &'m dyn Fn(u64) -> bool,
+    /// Whether the function at an address is the loader's resolver: lazily bound linkage tables jump to it with two words on
+    /// top of the return address (System V ABI, x86-64, 5.2).
+    pub resolves: &'m dyn Fn(u64) -> bool,
 }
 
 impl Memory for Source<'_> {

@@ -58,7 +58,7 @@ fn source<'m>(image: &'m Image, eh_frame: &'m [u8], never: &'m dyn Fn(u64) -> bo
     let unwind = image.unwind();
     let address = unwind.eh_frame.unwrap().address;
     let unwind = UnwindSections { eh_frame: Some(Section { address, bytes: eh_frame }), ..unwind };
-    Source { memory: image, bias: 0, unwind, runs: false, never_returns: never }
+    Source { memory: image, bias: 0, unwind, runs: false, never_returns: never, resolves: &|_| false }
 }
 
 /// By address, the rows and what became of them.

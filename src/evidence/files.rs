@@ -79,7 +79,7 @@ impl ProvenFile {
 }
 
 fn source<'m>(image: &'m Image, never_returns: &'m dyn Fn(u64) -> bool) -> Source<'m> {
-    Source { memory: image, bias: 0, unwind: image.unwind(), runs: false, never_returns }
+    Source { memory: image, bias: 0, unwind: image.unwind(), runs: false, never_returns, resolves: &|_| false }
 }
 
 impl FileEvidence<'_> {

@@ -2,6 +2,7 @@
 
 use super::FileEvidence;
 use crate::image::Image;
+use crate::snapshot::LoadedModule;
 use object::elf::{
     DT_JMPREL, DT_PLTRELSZ, DT_RELA, DT_RELASZ, R_X86_64_GLOB_DAT, R_X86_64_IRELATIVE, R_X86_64_JUMP_SLOT,
 };
@@ -53,14 +54,26 @@ impl FileEvidence<'_> {
         known.entry(index).or_insert_with(|| Linkage::of(image)).holds(slot.wrapping_sub(module.bias))
     }
 
+    /// Whether a module's linkage table leads to `address` while its words are not bound.
+    pub(super) fn is_any_resolver(&self, address: u64) -> bool {
+        let modules = self.space.map(|space| space.modules.as_slice()).unwrap_or_default();
+        modules.iter().any(|module| {
+            let image = self.image(module.start).map(|(_, _, image)| image);
+            image.and_then(|image| self.resolver(module, image)) == Some(address)
+        })
+    }
+
+    /// Where a module's linkage table leads while its words are not bound.
+    fn resolver(&self, module: &LoadedModule, image: &Image) -> Option<u64> {
+        // The third word of the table, beside the module's own description.
+        let at = image.plt_got()?.wrapping_add(module.bias).checked_add(16)?;
+        self.memory.word(at).ok().filter(|resolver| *resolver != 0)
+    }
+
     /// Whether `callee` is in the function that binds the word at `slot`, which it led to before it was bound.
     pub(super) fn is_resolver(&self, slot: u64, callee: CodeAddress) -> bool {
         let Some((_, module, image)) = self.image(slot) else { return false };
-        let resolver = image.plt_got().and_then(|table| {
-            // The third word of the table, beside the module's own description.
-            self.memory.word(table.wrapping_add(module.bias).checked_add(16)?).ok()
-        });
-        let function = resolver.filter(|resolver| *resolver != 0).and_then(|resolver| self.function(resolver));
+        let function = self.resolver(module, image).and_then(|resolver| self.function(resolver));
         function.is_some_and(|(start, end)| (start..end).contains(&callee.lookup())) && self.is_linkage(slot)
     }
 }

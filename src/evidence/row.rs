@@ -75,7 +75,8 @@ impl FileEvidence<'_> {
         let known = modules.entry(module.start).or_insert_with(|| self.begin(&module, file.map(|file| file.layout())));
         let never = known.never();
         let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
-        known.at(&self.source(&module, &never_returns), linked, look)
+        let resolves = |start: u64| self.is_any_resolver(start.wrapping_add(module.bias));
+        known.at(&Source { resolves: &resolves, ..self.source(&module, &never_returns) }, linked, look)
     }
 
     fn begin(&self, module: &Module<'_>, layout: Option<Rc<Layout>>) -> ProvenModule {
@@ -85,7 +86,14 @@ impl FileEvidence<'_> {
     }
 
     fn source<'m>(&'m self, module: &Module<'m>, never_returns: &'m dyn Fn(u64) -> bool) -> Source<'m> {
-        Source { memory: &self.code, bias: module.bias, unwind: module.unwind, runs: true, never_returns }
+        Source {
+            memory: &self.code,
+            bias: module.bias,
+            unwind: module.unwind,
+            runs: true,
+            never_returns,
+            resolves: &|_| false,
+        }
     }
 }
 

@@ -140,6 +140,10 @@ impl<'r, 'm> Run<'r, 'm> {
             let before_pad = first.is_some_and(|step| step.filler && step.length == 1 && self.is_pad(step.end()));
             if claim.is_some_and(Claim::is_entry) && !before_pad && !member.signal {
                 self.join(member.first, &entry);
+            } else if (self.source.resolves)(member.extent.start) {
+                let mut pushed = entry.clone();
+                pushed.state.move_sp(-2 * WORD);
+                self.join(member.first, &pushed);
             }
         }
         // Behind the first entry of a lazily bound table, which pushes, every 16 bytes are a function.
