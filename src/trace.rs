@@ -14,8 +14,8 @@ use surestack_frame_pointer::{Entry, FramePointer, Markers};
 use surestack_framehop::Framehop;
 use surestack_probe::Probes;
 use surestack_reliable::{Doubted, Judge, Verdict};
-use surestack_signal_frame::SignalFrame;
-use surestack_walk::{CodeAddress, End, Error, Frame, Registry, Regs, Stop, Target, Unwinder, Walk, Why};
+use surestack_signal_frame::{SavedContext, SignalFrame};
+use surestack_walk::{CodeAddress, End, Error, Frame, Registry, Regs, Step, Stop, Target, Unwinder, Walk, Why};
 
 /// Which unwinders are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,7 +125,8 @@ impl<'s> Tracer<'s> {
         let target = self.target(stop);
         let (dwarf, analysed) = (&self.known.dwarf, &self.known.analysed);
         let checked = Corrected { dwarf, analysed, snapshot: self.snapshot };
-        let named = self.unwinders(&checked);
+        let interrupted = Interrupted(self);
+        let named = self.unwinders(&interrupted, &checked);
         let unwinders: Vec<&dyn Unwinder> = named.iter().map(|(_, unwinder)| *unwinder).collect();
         let regs = self.stopped_at(regs, stop);
         let mut walk = Walk::new(&target, &unwinders, regs, self.budget);
@@ -149,8 +150,12 @@ impl<'s> Tracer<'s> {
         Judged { end, verdict, doubts, believed: judge.believed(), depth, refusals }
     }
 
-    fn unwinders<'u>(&'u self, checked: &'u Corrected<'_>) -> Vec<(&'static str, &'u dyn Unwinder)> {
-        let signal: (_, &dyn Unwinder) = ("signal frame", &SignalFrame);
+    fn unwinders<'u>(
+        &'u self,
+        interrupted: &'u Interrupted<'_, 's>,
+        checked: &'u Corrected<'_>,
+    ) -> Vec<(&'static str, &'u dyn Unwinder)> {
+        let signal: (_, &dyn Unwinder) = ("signal frame", interrupted);
         let probe: (_, &dyn Unwinder) = ("probe", &Probes);
         let dwarf: (_, &dyn Unwinder) = ("cfi", &self.known.dwarf);
         let markers: (_, &dyn Unwinder) = ("marker", &Markers);
@@ -197,5 +202,22 @@ impl<'s> Tracer<'s> {
         let planted = file.is_some_and(|original| original != [INT3]);
         let last = || stop.code == SI_KERNEL && self.evidence.function(at) != self.evidence.function(pc);
         (byte == [INT3] && (planted || last())).then_some(CodeAddress::Exact(at))
+    }
+}
+
+/// Steps from a sigreturn trampoline to the instruction at which the thread was: the one under the breakpoint, where a
+/// planted one raised the signal. A handler that did not ask for a `siginfo_t` leaves nothing that says so.
+struct Interrupted<'t, 's>(&'t Tracer<'s>);
+
+impl Unwinder for Interrupted<'_, '_> {
+    fn step(&self, target: &Target<'_>, callee: &Regs, caller: &mut Regs) -> Result<Step, Error> {
+        let step = SignalFrame.step(target, callee, caller)?;
+        if let Step::Caller { cfa, .. } = step
+            && let Ok(signal) =
+                SavedContext::of_ucontext(target.arch, cfa).and_then(|saved| saved.signal(target.arch, target.memory))
+        {
+            *caller = self.0.stopped_at(caller, Stop { signal: signal.number, code: signal.code });
+        }
+        Ok(step)
     }
 }

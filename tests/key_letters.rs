@@ -1,5 +1,7 @@
 //! aarch64 code whose return addresses are signed with the B key, as clang compiles it.
 
+mod skip;
+
 use std::path::Path;
 use std::process::Command;
 use surestack::image::Image;
@@ -19,7 +21,7 @@ fn functions_signed_with_the_b_key_have_rows() {
     let built = Command::new("sh").args(["-c", line]).current_dir(&directory).status().unwrap();
     if !built.success() {
         assert!(std::env::var_os("CI").is_none(), "clang and lld are wanted here");
-        println!("skipped: no clang that compiles for aarch64");
+        skip::skipped("no clang that compiles for aarch64");
         return;
     }
     let image = Image::open(&directory.join("f.so")).unwrap();

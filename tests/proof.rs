@@ -1,6 +1,8 @@
 //! Rows proven and contradicted: small programs with right and with wrong unwind information, and the system's libraries
 //! with their rows changed.
 
+mod skip;
+
 use std::path::Path;
 use std::process::Command;
 use surestack::check_cfi::{self, Checked, Linked};
@@ -214,7 +216,7 @@ fn library(name: &str) -> Option<Image> {
     let path = Path::new("/lib/x86_64-linux-gnu").join(name);
     let image = Image::open(&path).ok();
     if image.is_none() {
-        println!("skipped: there is no {}", path.display());
+        skip::skipped(&format!("there is no {}", path.display()));
     }
     image
 }

@@ -99,7 +99,12 @@ impl Program {
 
     /// Starts it and waits until its innermost function waits.
     pub fn waiting(&self) -> Running {
-        let mut running = self.start("wait");
+        self.waiting_in("wait")
+    }
+
+    /// The same, for something else that it does.
+    pub fn waiting_in(&self, what: &str) -> Running {
+        let mut running = self.start(what);
         let mut ready = [0];
         running.child.stdout.as_mut().expect("a pipe").read_exact(&mut ready).expect("it says when it is ready");
         while !running.is_asleep() {

@@ -41,6 +41,14 @@ __asm__(".text\n.globl victim\n.type victim,@function\n.p2align 4\n"
 int victim(int);
 KEPT int caller1(int x) { return victim(x + 1) + kept; }
 KEPT int caller2(int x) { return caller1(x + 1) + kept; }
+KEPT void on_trap(int signal, siginfo_t *info, void *context) {
+    char ready = 'r';
+    kept = signal + info->si_code + (context != 0);
+    write(1, &ready, 1);
+    for (int i = 0; i < rounds; i++)
+        pause();
+    kept++;
+}
 
 /* Every shape of frame, for breakpoints over every instruction. */
 KEPT int framed(int x) {
@@ -71,7 +79,11 @@ int main(int argc, char **argv) {
         return looping();
     if (strcmp(what, "shapes") == 0)
         return shapes(argc) & 1;
-    if (strcmp(what, "trap") == 0) {
+    if (strcmp(what, "handled") == 0) {
+        struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
+        sigaction(SIGTRAP, &action, 0);
+    }
+    if (strcmp(what, "trap") == 0 || strcmp(what, "handled") == 0) {
         char *page = (char *)((unsigned long)victim & ~4095ul);
         mprotect(page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC);
         *(volatile unsigned char *)victim = 0xcc;

@@ -71,6 +71,18 @@ impl Traced {
         libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP
     }
 
+    /// Lets it run on, not traced any more.
+    pub fn leave(self) {
+        self.request(libc::PTRACE_DETACH, 0, 0);
+    }
+
+    /// Executes one instruction, which may be stopped at but not run on from.
+    pub fn step(&mut self) {
+        self.request(libc::PTRACE_SINGLESTEP, 0, 0);
+        assert!(libc::WIFSTOPPED(self.wait()));
+        self.stop = Stop { signal: libc::SIGTRAP, code: libc::TRAP_TRACE };
+    }
+
     /// Shows the stopped process, and lets one that was interrupted run on.
     pub fn look<T>(&mut self, look: impl FnOnce(&Snapshot, &Known) -> T) -> T {
         let id = u32::try_from(self.pid).expect("a pid");
