@@ -12,6 +12,7 @@ mod traced;
 use bed::{BUILDS, Kind, Probe, Program, alone};
 use skip::skipped;
 use std::path::Path;
+use std::process::Command;
 use surestack::image::Find;
 use surestack::snapshot::process::hold::{self, Hold};
 use surestack::snapshot::{Snapshot, core_file};
@@ -111,6 +112,51 @@ fn frames_before_a_probed_return_are_exact_the_hole_is_named_and_the_trace_is_ne
             drop(probes);
             assert_eq!(Seen::live(program.waiting().pid()).judged.verdict, Verdict::Reliable, "the probes are gone");
         }
+    }
+}
+
+/// What `surestack check` says about replacing a function of the program, and its exit code.
+fn check(program: &Program, pid: u32, function: &str) -> (Option<i32>, serde_json::Value) {
+    let targets = program.path.with_extension(format!("targets-{:?}", std::thread::current().id()));
+    // One function of the program is assembly, without a description of what was inlined.
+    std::fs::write(&targets, format!("{function} vouch")).expect("a file under target/");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_surestack"));
+    let output = command.args(["check", "--json", &pid.to_string(), "--functions"]).arg(&targets).output();
+    let output = output.expect("it runs");
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default())
+}
+
+#[test]
+fn a_function_hidden_by_a_probed_return_is_never_allowed_to_be_replaced() {
+    let _alone = alone();
+    for build in BUILDS {
+        let program = Program::build(build);
+        let clean = |targets: &[&str]| {
+            let running = program.waiting();
+            for target in targets {
+                let (code, said) = check(&program, running.pid(), target);
+                let standing = &said["threads"][0]["standing"];
+                assert_eq!((code, standing.as_str()), (Some(1), Some("blocked")), "{build:?} {target}: {said:#}");
+            }
+            let (code, said) = check(&program, running.pid(), "caller1");
+            assert_eq!(code, Some(0), "nobody is in it: {build:?}: {said:#}");
+        };
+        clean(&["leaf", "mid", "outer"]);
+        for probed in ["leaf", "mid"] {
+            let Some(_probe) = planted(program.probe(Kind::Return, program.function(probed).0), "uretprobe") else {
+                return;
+            };
+            let running = program.waiting();
+            for target in ["mid", "outer", "caller1"] {
+                let (code, said) = check(&program, running.pid(), target);
+                let what = format!("{build:?} {probed} {target}: {code:?} {said:#}");
+                assert!(matches!(code, Some(1 | 5)), "{what}");
+                let thread = &said["threads"][0];
+                let untrusted = format!("{thread}").contains("uretprobe");
+                assert!(matches!(thread["standing"].as_str(), Some("blocked" | "untrusted")) && untrusted, "{what}");
+            }
+        }
+        clean(&["mid"]);
     }
 }
 
