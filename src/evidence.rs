@@ -41,6 +41,8 @@ const E_ENTRY: u64 = 24;
 #[derive(Default)]
 pub struct Answers {
     calls: RefCell<Kept<(u64, CodeAddress), Witness>>,
+    /// Calls through words that the loader may still write.
+    passing_calls: RefCell<Kept<(u64, CodeAddress), Witness>>,
     initial_sp: OnceCell<Option<u64>>,
     /// By function, the instructions at which its rows describe another frame.
     moved: RefCell<Kept<u64, Vec<u64>>>,
@@ -51,6 +53,16 @@ pub struct Answers {
     texts: RefCell<Kept<u64, Proof>>,
     unchanged: RefCell<Kept<CodeAddress, Proof>>,
     rows: row::Rows,
+}
+
+impl Answers {
+    /// Forgets what a target that ran may have changed without mapping anything.
+    pub fn ran_on(&self) {
+        self.passing_calls.borrow_mut().clear();
+        self.parts.borrow_mut().ran_on();
+        self.texts.borrow_mut().clear();
+        self.unchanged.borrow_mut().clear();
+    }
 }
 
 /// What the code of one target says about calls and roots. Answers are kept.
@@ -163,15 +175,15 @@ fn thread_local(space: &AddressSpace) -> u64 {
 impl Evidence for FileEvidence<'_> {
     fn call(&self, return_address: u64, callee: CodeAddress) -> Witness {
         let asked = (return_address, callee);
-        if let Some(witness) = self.answers.calls.borrow().get(&asked) {
-            return *witness;
+        let Answers { calls, passing_calls, .. } = &*self.answers;
+        for known in [calls, passing_calls] {
+            if let Some(witness) = known.borrow().get(&asked) {
+                return *witness;
+            }
         }
         let (witness, lasting) = self.witness(return_address, callee);
-        // A word that only the loader writes never leads back to where it led before.
-        if lasting == Lasting::Yes || witness == Witness::Confirmed {
-            self.answers.calls.borrow_mut().get_or_find(asked, || witness);
-        }
-        witness
+        let known = if lasting == Lasting::Yes { calls } else { passing_calls };
+        *known.borrow_mut().get_or_find(asked, || witness)
     }
 
     fn call_to_nowhere(&self, regs: &Regs) -> Witness {

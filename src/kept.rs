@@ -32,6 +32,11 @@ impl<K: Eq + Hash, V> Kept<K, V> {
         self.0.get(asked)
     }
 
+    /// Drops all of them.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// How many answers are kept.
     #[cfg(test)]
     pub fn len(&self) -> usize {

@@ -13,11 +13,13 @@ use std::sync::Arc;
 use surestack_cfi::{CfaRule, DwarfRows, Lookup, Origin, Row, Rows, Rule};
 use surestack_walk::{CodeAddress, Error, Mapping, Root, RowSource, Section, Target, Why, X86_64};
 
-/// Rows of a target whose code does not change, remembered. Equal frames cost one look-up in a hash table.
+/// Rows remembered. Equal frames cost one look-up in a hash table.
 #[derive(Default)]
 pub struct CachedRows<R> {
     source: R,
     known: RefCell<Kept<CodeAddress, Known>>,
+    /// Those of code that belongs to no file: it may be other code once the target ran on.
+    passing: RefCell<Kept<CodeAddress, Known>>,
 }
 
 /// What was found out about a pc.
@@ -44,6 +46,11 @@ impl<R> CachedRows<R> {
     pub fn source(&self) -> &R {
         &self.source
     }
+
+    /// Forgets what a target that ran may have changed without mapping anything.
+    pub fn ran_on(&self) {
+        self.passing.borrow_mut().clear();
+    }
 }
 
 impl<R: Rows> Rows for CachedRows<R> {
@@ -53,7 +60,8 @@ impl<R: Rows> Rows for CachedRows<R> {
         pc: CodeAddress,
         look: impl FnOnce(&Row<'_>) -> T,
     ) -> Result<Lookup<T>, Error> {
-        let mut known = self.known.borrow_mut();
+        let lasting = self.known.borrow().get(&pc).is_some() || target.modules.find(pc.lookup()).is_some();
+        let mut known = if lasting { self.known.borrow_mut() } else { self.passing.borrow_mut() };
         let known = known.get_or_find(pc, || match self.source.row(target, pc, Known::of) {
             Ok(Lookup::Row(row)) => row,
             Ok(Lookup::Missing(why)) => Known::Missing(why),
@@ -194,7 +202,7 @@ mod tests {
         for pc in 0..20 * MOST as u64 {
             let answer = rows.row(&target, CodeAddress::Return(pc), |_| ());
             assert!(matches!(answer, Err(Error::UnknownCode { pc: refused }) if refused == pc));
-            assert!(rows.known.borrow().len() <= MOST);
+            assert!(rows.passing.borrow().len() <= MOST);
         }
         assert_eq!(rows.source.0.get(), 20 * MOST);
     }

@@ -4,11 +4,13 @@
 //! and the mapped files are read, and what was learned about the code is kept as long as the asker says that nothing was
 //! mapped anew.
 
+mod process;
 mod request;
+mod task;
 
 use crate::image::Find;
-use crate::snapshot::process::StoppedProcess;
-use crate::trace::{Judged, Known, Tracer};
+use crate::trace::{Judged, Tracer};
+use process::Process;
 use request::Request;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -84,13 +86,6 @@ struct Server {
     find: Find,
 }
 
-/// What is known of a process while its mappings stay the same.
-struct Process {
-    generation: u64,
-    stopped: StoppedProcess,
-    known: Known,
-}
-
 impl Server {
     fn answer(&mut self, line: &[u8]) -> Value {
         let asked: Value = match serde_json::from_slice(line) {
@@ -106,45 +101,24 @@ impl Server {
     }
 
     fn unwind(&mut self, request: &Request) -> Result<Map<String, Value>, String> {
-        let process = self.process(request).map_err(|error| error.to_string())?;
-        let regs = request.regs(process.stopped.snapshot().arch)?;
-        let stopped = process.stopped.stopped_with(request.tid, regs, request.stop);
-        let snapshot = stopped.map_err(|error| error.to_string())?;
+        let (snapshot, thread, known) = self.process(request)?.at(request)?;
         let mut frames = Vec::new();
-        let tracer = Tracer::new(snapshot, &process.known).budget(FRAMES);
-        let judged = tracer.walk(&regs, request.stop, |frame| frames.push(format!("{:#x}", frame.pc.value())));
+        let tracer = Tracer::new(snapshot, known).budget(FRAMES);
+        let judged = tracer.walk(&thread.regs, thread.stop, |frame| frames.push(format!("{:#x}", frame.pc.value())));
         Ok(answer(&frames, &judged))
     }
 
-    /// The process, read anew where its mappings changed or another one has its number now.
-    fn process(&mut self, request: &Request) -> Result<&mut Process, crate::Error> {
-        let Request { pid, generation, .. } = *request;
-        let current = self.processes.remove(&pid).filter(|process| process.is_alive());
-        let process = match current {
-            Some(process) if process.generation == generation => process,
-            Some(Process { mut stopped, .. }) => {
-                stopped.refresh()?;
-                Process { generation, stopped, known: Known::default() }
-            }
-            None => {
-                let stopped = StoppedProcess::open(pid, self.find.clone())?;
-                Process { generation, stopped, known: Known::default() }
-            }
+    /// The process that is asked about, opened anew where it is not the one that was known by this number.
+    fn process(&mut self, request: &Request) -> Result<&mut Process, String> {
+        let known = self.processes.remove(&request.pid);
+        let process = match known.and_then(|process| process.follow(request)) {
+            Some(process) => process,
+            None => Process::open(request, &self.find)?,
         };
         if self.processes.len() >= PROCESSES {
             self.processes.clear();
         }
-        Ok(self.processes.entry(pid).insert_entry(process).into_mut())
-    }
-}
-
-impl Process {
-    /// Whether it has the address space that was opened: that of a process that has ended or runs another program now
-    /// cannot be read any more.
-    fn is_alive(&self) -> bool {
-        let snapshot = self.stopped.snapshot();
-        let mut byte = [0];
-        snapshot.space.modules.first().is_some_and(|first| snapshot.memory.read(first.start, &mut byte).is_ok())
+        Ok(self.processes.entry(request.pid).insert_entry(process).into_mut())
     }
 }
 

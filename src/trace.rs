@@ -31,13 +31,24 @@ pub enum Method {
     Framehop,
 }
 
-/// What was learned about a target's code. It stays true as long as nothing is mapped anew.
+/// What was learned about a target's code. It stays true as long as nothing is mapped anew and the target stands still; of a
+/// target that ran, [`Known::ran_on`] keeps what does.
 #[derive(Default)]
 pub struct Known {
     dwarf: Cfi<CachedRows<DwarfRows>>,
     analysed: Cfi<CachedRows<AnalysedRows>>,
     framehop: Framehop,
     answers: Rc<Answers>,
+}
+
+impl Known {
+    /// Forgets what a target that ran may have changed without mapping anything: code that belongs to no file, whether code
+    /// still has the bytes of its file, and where calls through words lead that the loader has yet to write.
+    pub fn ran_on(&self) {
+        self.dwarf.0.ran_on();
+        self.analysed.0.ran_on();
+        self.answers.ran_on();
+    }
 }
 
 /// Walks and judges threads of one snapshot.

@@ -51,16 +51,26 @@ impl Part {
 #[derive(Default)]
 pub(super) struct Parts {
     known: HashMap<u64, Rc<Part>>,
+    /// Those of code that belongs to no file.
+    passing: Vec<u64>,
     words: usize,
 }
 
 impl Parts {
     fn keep(&mut self, entry: u64, part: Rc<Part>) {
         if self.words > WORDS {
-            (self.known, self.words) = (HashMap::new(), 0);
+            *self = Self::default();
         }
         self.words = self.words.saturating_add(part.words());
         self.known.insert(entry, part);
+    }
+
+    /// Forgets those that a target that ran may have changed.
+    pub fn ran_on(&mut self) {
+        for entry in self.passing.drain(..) {
+            let words = self.known.remove(&entry).map_or(0, |part| part.words());
+            self.words = self.words.saturating_sub(words);
+        }
     }
 }
 
@@ -84,7 +94,12 @@ impl FileEvidence<'_> {
         };
         follow.all();
         let part = Rc::new(follow.finish());
-        self.answers.parts.borrow_mut().keep(entry, Rc::clone(&part));
+        let mut parts = self.answers.parts.borrow_mut();
+        parts.keep(entry, Rc::clone(&part));
+        if self.modules.find(entry).is_none() {
+            parts.passing.push(entry);
+        }
+        drop(parts);
         part
     }
 

@@ -12,6 +12,7 @@ use iced_x86::{Decoder, DecoderOptions};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use surestack_walk::{CodeAddress, Error, Memory, Proof, X86_64};
 
 const INT3: u8 = 0xcc;
@@ -178,7 +179,7 @@ impl<'s> FileEvidence<'s> {
         let ours = own_vdso()?;
         let mut theirs = vec![0; ours.len()];
         self.memory.read(module.start, &mut theirs).ok()?;
-        Some(if theirs == ours || explained(space, module.start, &theirs, &ours) {
+        Some(if theirs == ours || explained(space, module.start, &theirs, ours) {
             Proof::Proven
         } else {
             Proof::Refuted
@@ -187,7 +188,12 @@ impl<'s> FileEvidence<'s> {
 }
 
 /// The text of the vDSO that this process has, from its first byte.
-fn own_vdso() -> Option<Vec<u8>> {
+fn own_vdso() -> Option<&'static [u8]> {
+    static OURS: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    OURS.get_or_init(read_own_vdso).as_deref()
+}
+
+fn read_own_vdso() -> Option<Vec<u8>> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| line.ends_with("[vdso]"))?;
     let (start, end) = line.split_whitespace().next()?.split_once('-')?;

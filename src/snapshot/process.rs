@@ -9,6 +9,7 @@ mod files;
 pub mod hold;
 mod maps;
 mod memory;
+mod pages;
 
 use super::placement::Placement;
 use super::{AddressSpace, Identity, LoadedModule, Snapshot, Thread, auxv, registers};
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::image::{Find, Image};
 use maps::Map;
 use memory::ProcessMemory;
+use pages::{PagedMemory, Pages};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,8 @@ pub struct StoppedProcess {
     find: Find,
     images: HashMap<FileKey, (Arc<Image>, Option<Arc<Image>>)>,
     snapshot: Snapshot,
+    /// What was read of its memory since it was stopped; `None` while all is read anew.
+    pages: Option<Pages>,
 }
 
 /// What makes two mappings show the same file.
@@ -55,7 +59,7 @@ impl StoppedProcess {
     }
 
     /// The same, read by the files of one of its threads.
-    fn open_by(pid: u32, task: u32, find: Find) -> Result<Self, Error> {
+    pub(crate) fn open_by(pid: u32, task: u32, find: Find) -> Result<Self, Error> {
         let memory = ProcessMemory::open(task).map_err(refused(pid, "opening its memory"))?;
         let snapshot = Snapshot {
             arch: arch(pid, task)?,
@@ -67,9 +71,37 @@ impl StoppedProcess {
             gaps: vec![],
             signed_bits: 0,
         };
-        let mut process = Self { pid, task, find, images: HashMap::new(), snapshot };
+        let mut process = Self { pid, task, find, images: HashMap::new(), snapshot, pages: None };
         process.refresh()?;
         Ok(process)
+    }
+
+    /// Whether the address space that was opened still exists: it ends with the process, and when that runs another program.
+    pub fn is_there(&self) -> bool {
+        self.forget_pages();
+        let mut byte = [0];
+        let first = self.snapshot.space.modules.first();
+        first.is_some_and(|first| self.snapshot.memory.read(first.start, &mut byte).is_ok())
+    }
+
+    /// Remembers what is read of its memory until [`StoppedProcess::stopped_at`] says that it ran, or it is refreshed: for
+    /// who asks only then, and writes nothing in between.
+    ///
+    /// # Errors
+    /// [`Error::Process`] when it cannot be read any more.
+    pub fn remembering(mut self) -> Result<Self, Error> {
+        self.pages = Some(Pages::default());
+        self.open_memory()?;
+        Ok(self)
+    }
+
+    fn open_memory(&mut self) -> Result<(), Error> {
+        let memory = ProcessMemory::open(self.task).map_err(refused(self.pid, "opening its memory"))?;
+        self.snapshot.memory = match self.pages.clone() {
+            Some(pages) => Box::new(PagedMemory { memory, pages }),
+            None => Box::new(memory),
+        };
+        Ok(())
     }
 
     /// Reads everything anew by the files of this thread.
@@ -100,12 +132,12 @@ impl StoppedProcess {
     pub fn refresh(&mut self) -> Result<(), Error> {
         let (pid, task) = (self.pid, self.task);
         let read = |name: &str| std::fs::read(format!("/proc/{task}/{name}"));
+        self.forget_pages();
         let auxiliary = read("auxv").map_err(refused(pid, "reading its auxiliary vector"))?;
         let auxiliary = auxv(&auxiliary);
         if auxiliary != self.snapshot.process.auxv {
             // The memory file belongs to the address space it was opened in, which exec has replaced.
-            let memory = ProcessMemory::open(task).map_err(refused(pid, "opening its memory"))?;
-            self.snapshot.memory = Box::new(memory);
+            self.open_memory()?;
             let name = read("comm").map_err(refused(pid, "reading its name"))?;
             self.snapshot.process.name = Some(String::from_utf8_lossy(&name).trim_end().to_owned());
             self.snapshot.process.auxv = auxiliary;
@@ -136,6 +168,7 @@ impl StoppedProcess {
     /// [`Error::Process`] when its stack has grown and the mappings cannot be read any more.
     pub fn stopped_with(&mut self, id: u32, regs: Regs, stop: Stop) -> Result<&Snapshot, Error> {
         // The kernel grows the initial stack without anybody asking for it.
+        self.forget_pages();
         let sp = regs.get(self.snapshot.arch.sp);
         if sp.is_some_and(|sp| self.snapshot.space.mapped(sp).is_none()) {
             self.refresh()?;
@@ -146,6 +179,10 @@ impl StoppedProcess {
             _ => *threads = vec![Thread { id, name: None, regs, stop, signal: None }],
         }
         Ok(&self.snapshot)
+    }
+
+    fn forget_pages(&self) {
+        self.pages.iter().for_each(Pages::forget);
     }
 
     /// The process as it is known.

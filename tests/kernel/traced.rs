@@ -97,6 +97,7 @@ impl Traced {
             process.refresh().expect("it is stopped");
             *known = Known::default();
         }
+        known.ran_on();
         let seen = look(process.stopped_at(id, &block, self.stop).expect("its registers"), known);
         if self.stop.signal == 0 {
             self.request(libc::PTRACE_CONT, 0, 0);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use surestack_walk::Error::{self, Unreadable};
 use surestack_walk::Memory;
 
 /// The memory of a process.
@@ -30,11 +31,14 @@ impl ProcessMemory {
 }
 
 impl Memory for ProcessMemory {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), surestack_walk::Error> {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Error> {
         // Offsets above i64::MAX (the vsyscall page) are refused by the system call.
-        if self.file.read_exact_at(into, address).is_ok() || self.read_remote(address, into) {
-            return Ok(());
+        match self.file.read_exact_at(into, address) {
+            Ok(()) => Ok(()),
+            // The address space has ended: the task has exited, or runs another program now, and that is not to be read.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Unreadable { address }),
+            Err(_) if self.read_remote(address, into) => Ok(()),
+            Err(_) => Err(Unreadable { address }),
         }
-        Err(surestack_walk::Error::Unreadable { address })
     }
 }

@@ -1,99 +1,14 @@
 //! `surestack serve`, asked over a pipe about threads that are stopped here.
 
-use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+mod server;
+
+use serde_json::json;
+use server::{Server, at, frames};
 use std::process::{Command, Stdio};
-use surestack_oracle::contender::{Answer, Contender, Stop};
+use surestack_oracle::contender::Contender;
 use surestack_oracle::measure::{Plan, measure};
 use surestack_oracle::programs;
-use surestack_oracle::session::{Begin, Event, Session};
-
-/// A server on a thread of its own, and this end of the pipe to it.
-struct Server {
-    to: UnixStream,
-    from: BufReader<UnixStream>,
-    asked: u64,
-}
-
-impl Server {
-    fn start() -> Self {
-        let (here, there) = UnixStream::pair().expect("a pipe");
-        std::thread::spawn(move || {
-            let input = BufReader::new(there.try_clone().expect("a second handle"));
-            surestack::serve::serve(input, there)
-        });
-        Self { from: BufReader::new(here.try_clone().expect("a second handle")), to: here, asked: 0 }
-    }
-
-    /// The answer to a line.
-    fn line(&mut self, line: &[u8]) -> Value {
-        self.to.write_all(line).expect("the server reads");
-        self.to.write_all(b"\n").expect("the server reads");
-        let mut answer = String::new();
-        self.from.read_line(&mut answer).expect("the server answers");
-        serde_json::from_str(&answer).expect("in JSON")
-    }
-
-    /// The answer about a stop.
-    fn unwind(&mut self, stop: &Stop<'_>) -> Value {
-        self.asked += 1;
-        let asked = self.asked;
-        let r = &stop.registers;
-        let registers = [
-            ("rip", r.rip),
-            ("rsp", r.rsp),
-            ("rax", r.rax),
-            ("rbx", r.rbx),
-            ("rcx", r.rcx),
-            ("rdx", r.rdx),
-            ("rsi", r.rsi),
-            ("rdi", r.rdi),
-            ("rbp", r.rbp),
-            ("r8", r.r8),
-            ("r9", r.r9),
-            ("r10", r.r10),
-            ("r11", r.r11),
-            ("r12", r.r12),
-            ("r13", r.r13),
-            ("r14", r.r14),
-            ("r15", r.r15),
-        ];
-        let regs: serde_json::Map<String, Value> =
-            registers.iter().map(|(name, value)| ((*name).to_owned(), json!(format!("{value:#x}")))).collect();
-        let request = json!({
-            "op": "unwind", "id": asked, "pid": stop.pid, "tid": stop.tid, "maps_gen": stop.maps_generation,
-            "fs_base": r.fs_base, "regs": regs,
-        });
-        let answer = self.line(request.to_string().as_bytes());
-        assert_eq!(answer["id"], asked);
-        answer
-    }
-}
-
-fn frames(answer: &Value) -> Vec<u64> {
-    let address = |frame: &Value| u64::from_str_radix(frame.as_str()?.strip_prefix("0x")?, 16).ok();
-    let frames = answer["frames"].as_array().unwrap_or_else(|| panic!("{answer}"));
-    frames.iter().map(|frame| address(frame).expect("a hexadecimal string")).collect()
-}
-
-impl Contender for Server {
-    fn name(&self) -> &str {
-        "serve"
-    }
-
-    fn ask(&mut self, stop: &Stop<'_>) -> Answer {
-        let answer = self.unwind(stop);
-        let trusted = answer["verdict"] == "reliable";
-        assert_eq!(
-            trusted,
-            answer["doubts"].as_array().is_some_and(Vec::is_empty)
-                && answer["reason"].as_str().is_some_and(|reason| reason.starts_with("every")),
-            "{answer}"
-        );
-        Answer { pcs: frames(&answer), trusted, why: answer["reason"].to_string() }
-    }
-}
+use surestack_oracle::session::Begin;
 
 /// Every `every`th stop of the first `steps` instructions, from the kernel's first on.
 fn stepped(command: &mut Command, every: u64, steps: u64, inject: Option<(i32, u64)>) {
@@ -117,15 +32,6 @@ fn at_every_fiftieth_instruction_of_ls_the_answer_is_the_true_chain_and_reliable
 fn threads_that_are_created_and_signals_that_are_handled_meanwhile_make_no_difference() {
     let program = programs::build("signals.c", "serve-signals", &["-O2"]).expect("it compiles");
     stepped(&mut Command::new(program), 50, 200_000, Some((libc::SIGUSR1, 5_000)));
-}
-
-/// The first stop of a program at or behind `steps` instructions.
-fn at(program: &str, steps: u64) -> Session {
-    let mut session = Session::start(Command::new(program).stdout(Stdio::null()), Begin::Kernel).expect("it starts");
-    while session.counts().steps < steps {
-        assert!(matches!(session.step().expect("a step"), Event::Stopped { .. }));
-    }
-    session
 }
 
 #[test]

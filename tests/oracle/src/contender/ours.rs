@@ -56,6 +56,7 @@ impl Surestack {
     ) -> Result<T, surestack::Error> {
         let process = self.current(stop)?;
         let tid = u32::try_from(stop.tid).unwrap_or(0);
+        process.known.ran_on();
         let snapshot = process.stopped.stopped_at(tid, &bytes(&stop.registers), walk::Stop::default())?;
         let Some(thread) = snapshot.threads.first() else {
             let source = std::io::Error::other("there is no thread");
