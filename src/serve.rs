@@ -33,7 +33,6 @@ pub fn serve(mut input: impl BufRead, mut output: impl Write) -> io::Result<()> 
     let mut line = Vec::new();
     while let Some(length) = read_line(&mut input, &mut line)? {
         let answer = match length {
-            Length::Whole if line.iter().all(u8::is_ascii_whitespace) => continue,
             Length::Whole => server.answer(&line),
             Length::Cut => json!({"error": format!("a line is longer than {LINE} bytes")}),
         };

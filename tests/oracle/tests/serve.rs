@@ -54,29 +54,3 @@ fn two_processes_can_be_asked_about_in_turn_and_one_may_end() {
     let truth = other.truth().expect("a truth").pcs;
     assert_eq!(frames(&server.unwind(&other.stop().expect("a stop"))), truth);
 }
-
-#[test]
-fn a_malformed_line_gets_an_error_and_the_next_line_is_read() {
-    let mut server = Server::start();
-    let deep = "[".repeat(100_000);
-    let long = format!("{{\"op\":\"unwind\",\"pid\":\"{}\"}}", "1".repeat(1 << 20));
-    let lines: [&[u8]; 9] = [
-        b"{",
-        b"null",
-        b"\xff\xfe",
-        b"{\"op\":\"unwind\"}",
-        b"{\"op\":\"rewind\",\"pid\":1}",
-        b"{\"op\":\"unwind\",\"pid\":1,\"tid\":1,\"maps_gen\":0,\"regs\":{\"rip\":1e400,\"rsp\":0}}",
-        b"{\"op\":\"unwind\",\"pid\":4294967295,\"tid\":1,\"maps_gen\":0,\"regs\":{\"rip\":1,\"rsp\":2}}",
-        deep.as_bytes(),
-        long.as_bytes(),
-    ];
-    for line in lines {
-        let answer = server.line(line);
-        let shown = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
-        assert!(answer["error"].as_str().is_some_and(|error| !error.is_empty()), "{shown}: {answer}");
-    }
-    let mut session = at("/bin/true", 100);
-    let truth = session.truth().expect("a truth").pcs;
-    assert_eq!(frames(&server.unwind(&session.stop().expect("a stop"))), truth);
-}
