@@ -16,11 +16,11 @@ use surestack_oracle::document;
 use surestack_oracle::session::{Begin, Event, Session};
 
 /// Requests in all.
-const REQUESTS: u64 = 4_000;
+const REQUESTS: u64 = 1_000_000;
 /// Instructions from one stop to the next.
 const EVERY: u64 = 10;
 /// After how many requests memory is looked at first.
-const SETTLED: u64 = 1_000;
+const SETTLED: u64 = 100_000;
 
 /// The server, and this end of its pipes.
 struct Server {
