@@ -112,7 +112,12 @@ impl Server {
         let known = self.processes.remove(&request.pid);
         let process = match known.and_then(|process| process.follow(request)) {
             Some(process) => process,
-            None => Process::open(request, &self.find)?,
+            None => {
+                let process = Process::open(request, &self.find)?;
+                // Whoever follows many processes has seen others end.
+                self.processes.retain(|_, other| !other.has_ended());
+                process
+            }
         };
         if self.processes.len() >= PROCESSES {
             self.processes.clear();

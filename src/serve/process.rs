@@ -47,6 +47,11 @@ impl Process {
         Ok(Self { generation, stopped, known, leader, asked, state, program })
     }
 
+    /// Whether nobody has its number any more, or another process does.
+    pub fn has_ended(&self) -> bool {
+        self.leader.state().is_err()
+    }
+
     /// The same process, seen as it is now; `None` when its number was given to another one since, when it runs another
     /// program, and when it cannot be read any more.
     pub fn follow(mut self, request: &Request) -> Option<Self> {

@@ -1,4 +1,5 @@
 //! Real probes of the kernel, and programs to plant them in.
+#![allow(dead_code, reason = "the tests and the table of scenes each use their part")]
 
 use object::{Object, ObjectSegment, ObjectSymbol};
 use std::fs::{self, File};
@@ -52,6 +53,11 @@ impl Program {
         elf.symbols().find(covers).and_then(|symbol| Some(symbol.name().ok()?.to_owned()))
     }
 
+    /// Whether it has a function of this name.
+    pub fn defines(&self, name: &str) -> bool {
+        self.elf().symbols().any(|symbol| symbol.name() == Ok(name) && symbol.size() > 0)
+    }
+
     fn offset(&self, address: u64) -> u64 {
         let elf = self.elf();
         let inside = |part: &object::Segment<'_, '_>| address.wrapping_sub(part.address()) < part.size();
@@ -68,17 +74,22 @@ impl Program {
 
     /// Starts it, with addresses that are the same every time.
     pub fn start(&self, what: &str) -> Running {
-        self.begin(what, false)
+        self.begin(&[what], false)
+    }
+
+    /// The same, to show what glibc's `backtrace()` says where it would wait.
+    pub fn start_to_report(&self, what: &str) -> Running {
+        self.begin(&[what, "report"], false)
     }
 
     /// Starts it traced by this thread: it stops before its first instruction.
     pub fn start_stopped(&self, what: &str) -> Running {
-        self.begin(what, true)
+        self.begin(&[what], true)
     }
 
-    fn begin(&self, what: &str, traced: bool) -> Running {
+    fn begin(&self, what: &[&str], traced: bool) -> Running {
         let mut command = Command::new(&self.path);
-        command.arg(what).stdout(Stdio::piped()).stderr(Stdio::null()).env_clear();
+        command.args(what).stdout(Stdio::piped()).stderr(Stdio::null()).env_clear();
         let prepare = move || {
             // SAFETY: changes only this process's personality.
             let fixed = unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) };
@@ -89,7 +100,7 @@ impl Program {
             let trace = if traced { unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } } else { 0 };
             if fixed == -1 || cores == -1 || trace == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
         };
-        let folder = self.path.with_extension(format!("{what}-{:?}", std::thread::current().id()));
+        let folder = self.path.with_extension(format!("{}-{:?}", what.join("-"), std::thread::current().id()));
         fs::create_dir_all(&folder).expect("a folder under target/");
         command.current_dir(&folder);
         // SAFETY: `prepare` makes system calls alone.

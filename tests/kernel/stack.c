@@ -1,7 +1,12 @@
-/* main <- outer <- mid <- leaf, which waits; no call is in tail position. Waits for a nop that somebody may probe, too. */
+/* main <- outer <- mid <- leaf, which waits; no call is in tail position. Waits for a nop that somebody may probe, too.
+   With a second argument it does not wait, but shows what backtrace() says there. */
+#include <execinfo.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define KEPT __attribute__((noinline, noclone))
@@ -9,11 +14,29 @@
 volatile int rounds = 1;
 static volatile int kept;
 
-KEPT int leaf(int x) {
+static int reporting;
+KEPT void report(void) {
+    void *pcs[64];
+    int count = backtrace(pcs, 64);
+    for (int i = 0; i < count; i++)
+        dprintf(1, "pc %p\n", pcs[i]);
+    char text[4096];
+    int maps = open("/proc/self/maps", O_RDONLY);
+    for (long size; (size = read(maps, text, sizeof text)) > 0;)
+        write(1, text, size);
+    _exit(0);
+}
+static inline __attribute__((always_inline)) void waits(void) {
     char ready = 'r';
+    if (reporting)
+        report();
     write(1, &ready, 1);
     for (int i = 0; i < rounds; i++)
         pause();
+}
+
+KEPT int leaf(int x) {
+    waits();
     kept += x;
     return kept;
 }
@@ -42,12 +65,13 @@ int victim(int);
 KEPT int caller1(int x) { return victim(x + 1) + kept; }
 KEPT int caller2(int x) { return caller1(x + 1) + kept; }
 KEPT void on_trap(int signal, siginfo_t *info, void *context) {
-    char ready = 'r';
     kept = signal + info->si_code + (context != 0);
-    write(1, &ready, 1);
-    for (int i = 0; i < rounds; i++)
-        pause();
+    waits();
     kept++;
+}
+KEPT void on_alarm(int signal) {
+    kept = signal;
+    report();
 }
 
 /* Every shape of frame, for breakpoints over every instruction. */
@@ -75,10 +99,16 @@ KEPT int shapes(int n) { return framed(n) + saves(n, n + 1, n + 2) + dynamic(n) 
 
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "wait";
-    if (strcmp(what, "loop") == 0)
+    void *first[1];
+    reporting = argc > 2 ? backtrace(first, 1) : 0;
+    if (strcmp(what, "loop") == 0) {
+        struct itimerval soon = {.it_value.tv_usec = reporting ? 100000 : 0};
+        signal(SIGALRM, on_alarm);
+        setitimer(ITIMER_REAL, &soon, 0);
         return looping();
+    }
     if (strcmp(what, "shapes") == 0)
-        return shapes(argc) & 1;
+        return shapes(2) & 1;
     if (strcmp(what, "handled") == 0) {
         struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
         sigaction(SIGTRAP, &action, 0);
@@ -88,7 +118,7 @@ int main(int argc, char **argv) {
         mprotect(page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC);
         *(volatile unsigned char *)victim = 0xcc;
         mprotect(page, 8192, PROT_READ | PROT_EXEC);
-        return caller2(argc);
+        return caller2(1);
     }
-    return outer(argc) & 1;
+    return outer(1) & 1;
 }

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p surestack-oracle --example serve -- target/release/surestack [docs/serve.md]`
 //!
-//! `/bin/ls /usr/bin` is stepped from the kernel's first instruction on, again and again, until a million requests are
+//! `/bin/ls /` is stepped from the kernel's first instruction on, again and again, until a million requests are
 //! answered. Every tenth instruction is asked about twice: "stepping" is the first answer, in which code is seen for the
 //! first time; "again" is the second, in which everything about the code is known. Each run is a round.
 
@@ -83,7 +83,7 @@ impl Server {
 
     /// Steps the program to its end, or until all requests are answered.
     fn round(&mut self, answered: &mut u64, early: &mut Option<f64>) -> Result<Round, Box<dyn Error>> {
-        let mut session = Session::start(Command::new("/bin/ls").arg("/usr/bin").stdout(Stdio::null()), Begin::Kernel)?;
+        let mut session = Session::start(Command::new("/bin/ls").arg("/").stdout(Stdio::null()), Begin::Kernel)?;
         let mut round = Round::default();
         let mut answer = String::new();
         while *answered < REQUESTS {
