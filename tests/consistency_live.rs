@@ -1,11 +1,13 @@
 //! The decision over running processes, and the permit that comes with it.
 
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
-use surestack::consistency::{Named, Obstacle, Overall, Reason, Request, Standing, check};
+use surestack::consistency::{Named, Obstacle, Overall, Reason, Request, Standing, State, check};
 use surestack::snapshot::process::hold::{Hold, Options};
 use surestack::trace::Known;
 
@@ -90,6 +92,25 @@ fn a_function_that_nobody_is_in_may_be_replaced_while_the_process_is_held() {
     }
     drop(hold);
     let _ = running.child.wait();
+}
+
+#[test]
+fn what_was_learned_before_somebody_patched_a_function_on_the_stack_allows_nothing() {
+    let running = Running::new("patched");
+    let known = Known::default();
+    let hold = running.hold();
+    let checked = check(&hold, &known, &request("idle")).unwrap();
+    assert_eq!(checked.examined().decision.overall, Overall::Apply);
+    let State::Held(trace) = &checked.examined().traces[0].state else { panic!("it is held") };
+    let in_waits = trace.frames[1].pc.value();
+    drop(hold);
+    let memory = OpenOptions::new().write(true).open(format!("/proc/{}/mem", running.child.id())).unwrap();
+    memory.write_all_at(&[0xeb, 0xfe], in_waits).unwrap();
+    let hold = running.hold();
+    let decision = check(&hold, &known, &request("idle")).unwrap().examined().decision.clone();
+    assert_ne!(decision.overall, Overall::Apply);
+    let untrusted = |standing: &Standing| matches!(standing, Standing::Untrusted { .. });
+    assert!(decision.threads.iter().all(|answer| untrusted(&answer.standing)), "{:?}", decision.threads);
 }
 
 #[test]

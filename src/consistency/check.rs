@@ -122,6 +122,8 @@ fn find(snapshot: &Snapshot, request: &Request<'_>) -> Result<(Vec<Target>, Vec<
 }
 
 fn record(snapshot: &Snapshot, known: &Known, request: &Request<'_>) -> Vec<ThreadTrace> {
+    // What is known may have been learned before the target last ran.
+    known.ran_on();
     let tracer = Tracer::new(snapshot, known).registry(request.registry).budget(BUDGET);
     let threads = snapshot.threads.iter().map(|thread| ThreadTrace::record(&tracer, thread));
     let absent = snapshot.absent.iter().filter_map(|absent| {
