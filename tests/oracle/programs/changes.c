@@ -58,12 +58,20 @@ KEPT static int bind(const char *text) {
     return kept;
 }
 
+/* Half a megabyte of stack, which the kernel maps while it is used. */
+KEPT static int grow(int depth) {
+    volatile char room[256] = {depth};
+    return depth == 0 ? back(1) : grow(depth - 1) + room[depth & 255];
+}
+
 int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "load") == 0)
         for (int i = 2; i < argc; i++)
             load(argv[i]);
     if (argc > 1 && strcmp(argv[1], "jit") == 0)
         jit();
+    if (argc > 1 && strcmp(argv[1], "grow") == 0)
+        grow(2000);
     if (argc > 1 && strcmp(argv[1], "bind") == 0)
         bind(argc > 2 ? argv[2] : "12");
     return 0;

@@ -83,6 +83,12 @@ fn words_that_the_loader_binds_meanwhile_change_no_answer() {
 }
 
 #[test]
+fn a_stack_that_the_kernel_made_larger_is_known_without_being_told() {
+    let server = Server::told_that_nothing_changes();
+    check(&asked(server, &mut changes("grow"), Begin::Entry, 997, 400_000), 40, 1000, 1000);
+}
+
+#[test]
 fn a_function_on_the_stack_that_somebody_patched_is_not_vouched_for_until_it_is_as_it_was() {
     let mut server = Server::start();
     let mut session = at("/bin/ls", 20_000);
