@@ -80,16 +80,6 @@ impl Answers {
     }
 }
 
-impl Answers {
-    /// Forgets what a target that ran may have changed without mapping anything.
-    pub fn ran_on(&self) {
-        self.passing_calls.borrow_mut().clear();
-        self.parts.borrow_mut().ran_on();
-        self.texts.borrow_mut().clear();
-        self.unchanged.borrow_mut().clear();
-    }
-}
-
 /// What the code of one target says about calls and roots. Answers are kept.
 pub struct FileEvidence<'s> {
     arch: &'static Arch,
