@@ -14,9 +14,11 @@ use surestack::trace::{Known, Tracer};
 use surestack_cfi::{Cfi, DwarfRows, Lookup, Rows};
 use surestack_fixtures::Case;
 use surestack_framehop::Framehop;
+use surestack_reliable::Judge;
 use surestack_signal_frame::SignalFrame;
 use surestack_walk::{
-    CodeAddress, Mapping, Module, Modules, NoEvidence, Registry, Stop, Target, UnwindSections, Unwinder, Walk,
+    CodeAddress, Frame, Mapping, Module, Modules, NoEvidence, Registry, Regs, Stop, Target, UnwindSections, Unwinder,
+    Walk,
 };
 
 const CASES: [&str; 2] = ["overflow", "python3"];
@@ -25,17 +27,24 @@ const DEPTH: usize = 2_000;
 const ROUNDS: usize = 31;
 /// What a round of one contender takes at least, so that the clock's own cost does not matter.
 const ROUND_FRAMES: usize = 20_000;
+/// Nanoseconds after which a round is over all the same: what knows nothing before proves everything anew.
+const ROUND_TIME: f64 = 20e6;
+/// Nanoseconds for a walk whose instructions are not counted: it would take minutes.
+const LONG: f64 = 5e6;
 /// Walks whose instructions are counted.
 const COUNTED: usize = 20;
+
+static NO_REGS: Regs = Regs::new();
 
 /// One way to walk a stack; how many frames it found.
 type Contender = (&'static str, fn(&Stand<'_>) -> usize);
 
-const WALKS: [Contender; 5] = [
+const WALKS: [Contender; 6] = [
     ("surestack, judged", |stand| stand.judged(&stand.tracer)),
     ("surestack, judged, knowing nothing before", |stand| {
         stand.judged(&Tracer::new(stand.snapshot, &Known::default()).budget(DEPTH))
     }),
+    ("judging alone, of frames walked before", |stand| stand.judge()),
     ("rows remembered, not judged", |stand| stand.walk(&[&SignalFrame, &stand.remembered])),
     ("rows looked up for each frame, not judged", |stand| stand.walk(&[&SignalFrame, &Cfi(DwarfRows)])),
     ("framehop with its cache, as a plug-in", |stand| stand.walk(&[&stand.framehop])),
@@ -70,7 +79,7 @@ fn table(unit: &str, cases: &[&str], contenders: &[Contender]) -> Result<(), Box
         for _ in 0..ROUNDS {
             for ((_, contender), seen) in contenders.iter().zip(&mut nanoseconds) {
                 let (began, mut found) = (cpu_time()?, 0);
-                while found < ROUND_FRAMES {
+                while found < ROUND_FRAMES && cpu_time()? - began < ROUND_TIME {
                     found += black_box(contender(&stand)).max(1);
                 }
                 seen.push((cpu_time()? - began) / found as f64);
@@ -81,7 +90,11 @@ fn table(unit: &str, cases: &[&str], contenders: &[Contender]) -> Result<(), Box
             seen.sort_by(f64::total_cmp);
             let (frames, median) = (contender(&stand), seen[seen.len() / 2]);
             let ratio = median / *first.get_or_insert(median);
-            let instructions = instructions(case, name, frames).map_or("–".to_owned(), |count| format!("{count:.0}"));
+            let counted = (median * frames as f64) < LONG;
+            let instructions = counted
+                .then(|| instructions(case, name, frames))
+                .flatten()
+                .map_or("–".to_owned(), |count| format!("{count:.0}"));
             println!("| {case} | {frames} | {name} | {median:.0} | {ratio:.2} | {instructions} |");
         }
     }
@@ -96,18 +109,21 @@ struct Stand<'s> {
     tracer: Tracer<'s>,
     remembered: Cfi<CachedRows<DwarfRows>>,
     framehop: Framehop,
-    /// The pcs of the stack.
-    pcs: Vec<CodeAddress>,
+    /// The stack's frames, each with its registers beside it.
+    frames: Vec<(Regs, Frame<'static>)>,
 }
 
 impl<'s> Stand<'s> {
     fn of(snapshot: &'s Snapshot, known: &'s Known) -> Result<Self, Box<dyn Error>> {
         let thread = snapshot.threads.first().ok_or("a core without threads")?;
         let tracer = Tracer::new(snapshot, known).budget(DEPTH);
-        let mut pcs = Vec::new();
-        tracer.walk(&thread.regs, thread.stop, |frame| pcs.push(frame.pc));
+        let mut frames = Vec::new();
+        tracer.walk(&thread.regs, thread.stop, |frame| {
+            let Frame { index, pc, found_by, link, callee_cfa, return_slot, .. } = *frame;
+            frames.push((*frame.regs, Frame { regs: &NO_REGS, index, pc, found_by, link, callee_cfa, return_slot }));
+        });
         let (remembered, framehop) = (Cfi::default(), Framehop::new());
-        Ok(Self { snapshot, thread, registry: Registry::default(), tracer, remembered, framehop, pcs })
+        Ok(Self { snapshot, thread, registry: Registry::default(), tracer, remembered, framehop, frames })
     }
 
     fn judged(&self, tracer: &Tracer<'_>) -> usize {
@@ -116,6 +132,17 @@ impl<'s> Stand<'s> {
                 black_box(frame.pc);
             })
             .depth
+    }
+
+    /// What the judge adds to a walk.
+    fn judge(&self) -> usize {
+        let target = self.tracer.target(self.thread.stop);
+        let mut judge = Judge::new();
+        for (regs, frame) in &self.frames {
+            judge.see(&target, &Frame { regs, ..*frame });
+        }
+        black_box(judge.count());
+        self.frames.len()
     }
 
     fn walk(&self, unwinders: &[&dyn Unwinder]) -> usize {
@@ -131,7 +158,7 @@ impl<'s> Stand<'s> {
     fn look_up(&self, rows: &impl Rows, modules: &dyn Modules) -> usize {
         let target = self.target(modules);
         let found = |pc: &&CodeAddress| matches!(rows.row(&target, **pc, |row| row.end), Ok(Lookup::Row(_)));
-        self.pcs.iter().filter(found).count()
+        self.frames.iter().map(|(_, frame)| &frame.pc).filter(found).count()
     }
 
     fn target<'t>(&'t self, modules: &'t dyn Modules) -> Target<'t> {

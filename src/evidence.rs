@@ -8,7 +8,6 @@ mod nowhere;
 mod part;
 mod reach;
 mod root;
-mod table;
 mod text;
 
 pub use text::Unprobed;
@@ -48,8 +47,9 @@ pub struct Answers {
     parts: RefCell<Parts>,
     /// By the module's number.
     linkages: RefCell<HashMap<usize, Linkage>>,
-    /// By function.
+    /// By function, and by what was asked.
     texts: RefCell<Kept<u64, Proof>>,
+    unchanged: RefCell<Kept<CodeAddress, Proof>>,
     rows: row::Rows,
 }
 

@@ -18,6 +18,7 @@ pub mod compare;
 mod expression;
 pub mod imports;
 pub mod layout;
+mod leaving;
 mod lsda;
 pub mod noreturn;
 pub mod run;

@@ -431,3 +431,25 @@ fn no_row_that_was_changed_is_proven() {
     }
     assert!(before > 3_000, "next to nothing was proven: {before}");
 }
+
+//   call install   ── writes over what was pushed and over the return address
+//   mov %rcx,%rsp     what follows is another frame
+//   pop %rcx
+//   jmp *%rcx
+#[test]
+fn once_a_function_goes_on_in_another_frame_nothing_is_proven_and_before_everything_is() {
+    let built = assembled(
+        "push %rbp\n.cfi_def_cfa_offset 16\n.cfi_offset rbp,-16\nmov %rsp,%rbp\n.cfi_def_cfa_register rbp\npush %rbx\n.cfi_offset rbx,-24
+         push %rax\ncall before\nasked: test %eax,%eax\nje 1f\ninstalls: call install\ninstalled: call shows\nshown: mov -8(%rbp),%rbx
+         mov 0(%rbp),%rbp\n.cfi_restore rbp\n.cfi_restore rbx\n.cfi_def_cfa rsp,8\nmov %rcx,%rsp\npop %rcx\njmp *%rcx
+         1: .cfi_def_cfa rbp,16\n.cfi_offset rbp,-16\n.cfi_offset rbx,-24\nreturns: pop %rax\npop %rbx\n.cfi_restore rbx\npop %rbp
+         .cfi_def_cfa rsp,8\n.cfi_restore rbp\nret
+         before:\ninstall:\nshows: .cfi_def_cfa rsp,8\nret",
+    );
+    for label in ["f", "asked", "returns"] {
+        assert_eq!(built.grade(label), RowProof::Proven, "{label}");
+    }
+    for label in ["installs", "installed", "shown"] {
+        assert_eq!(built.grade(label), RowProof::Assumed, "{label}");
+    }
+}

@@ -1,11 +1,12 @@
 //! What runs of a function when it is entered at some address, calls it makes aside.
 
 use super::FileEvidence;
-use crate::analysis::Text;
+use crate::analysis::{Text, jump_table};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use std::collections::HashMap;
 use std::rc::Rc;
 use surestack_cfi::CfaRule;
+use surestack_walk::Mapping;
 
 /// Most instructions of one function: interpreters' main loops have thirty thousand.
 const BUDGET: usize = 200_000;
@@ -213,7 +214,7 @@ impl Follow<'_, '_> {
         let target = call.near_branch_target();
         // A thunk that replaces an indirect jump calls code that drops the return address.
         let first = (target > on && target - on < 32).then(|| self.text.instruction(target)).flatten();
-        self.part.open |= first.is_some_and(|first| makes_return_address(&first) || drops_word(&first));
+        self.part.open |= first.is_some_and(|first| writes_top(&first) || drops_word(&first));
         self.part.returns.push(on);
         // The last call of a function does not come back: what follows is another function, unless the frame goes on.
         let last = self.function.is_some_and(|(_, end)| end <= on);
@@ -228,20 +229,31 @@ impl Follow<'_, '_> {
         }
         let code = self.code();
         let before = code.partition_point(|found| found.ip() < jump.ip());
-        let begins = |at: u64| code.binary_search_by_key(&at, Instruction::ip).is_ok();
-        // Entries may lead into a part that was split off.
-        let split = |at: u64| self.evidence.function(at).is_some_and(|(start, _)| self.evidence.is_mid_frame(start));
-        let inside = |at: u64| if self.is_inside(at) { begins(at) } else { split(at) };
-        match self.evidence.table(code.get(..before).unwrap_or_default(), jump, &inside) {
-            Some(targets) => self.work.extend(targets),
+        let Some(targets) = self.table(code.get(..before).unwrap_or_default(), jump) else {
             // A table of another form, or a call in tail position: all of this function, and nobody knows what else.
-            None => {
-                self.part.open = true;
-                let all = if self.swept { &[] } else { code.as_slice() };
-                self.work.extend(all.iter().map(Instruction::ip));
-                self.swept = true;
-            }
+            self.part.open = true;
+            let all = if self.swept { &[] } else { code.as_slice() };
+            self.work.extend(all.iter().map(Instruction::ip));
+            self.swept = true;
+            return;
+        };
+        self.work.extend(targets);
+    }
+
+    /// Where `jump` leads, if it goes through a table that nobody writes; `before` are the instructions before it.
+    fn table(&mut self, before: &[Instruction], jump: &Instruction) -> Option<Vec<u64>> {
+        let (table, count) = jump_table::find(before, jump)?;
+        if self.evidence.writable(table.address).is_some() {
+            return None;
         }
+        let memory = self.evidence.memory;
+        let code = |at: u64| matches!(self.evidence.modules.mapping(at), Mapping::Code | Mapping::Unknown);
+        if let Some(targets) = count.and_then(|count| jump_table::targets(memory, table, Some(count), &code)) {
+            return Some(targets);
+        }
+        // Without a bounds check the end is a guess: there may be more.
+        self.part.open = true;
+        jump_table::targets(memory, table, None, &|at| self.is_inside(at))
     }
 
     /// The function's instructions, one after the other.
@@ -286,10 +298,15 @@ impl Follow<'_, '_> {
 
 /// Whether an instruction puts a word where `ret` will look for an address.
 fn makes_return_address(instruction: &Instruction) -> bool {
-    let to_top = instruction.op0_kind() == OpKind::Memory
+    instruction.mnemonic() == Mnemonic::Push || writes_top(instruction)
+}
+
+/// Whether an instruction writes over the word on top of the stack.
+fn writes_top(instruction: &Instruction) -> bool {
+    instruction.mnemonic() == Mnemonic::Mov
+        && instruction.op0_kind() == OpKind::Memory
         && instruction.memory_base() == Register::RSP
-        && instruction.memory_displacement64() == 0;
-    instruction.mnemonic() == Mnemonic::Push || instruction.mnemonic() == Mnemonic::Mov && to_top
+        && instruction.memory_displacement64() == 0
 }
 
 /// Whether an instruction takes a word off the stack.

@@ -119,7 +119,10 @@ impl<'s> FileEvidence<'s> {
     /// A core need not hold the bytes: the kernel leaves out the pages of a file that nobody wrote to, and writes out a
     /// mapping whole once anybody has. What is read from the file in its place is then what was there.
     pub(super) fn unchanged(&self, pc: CodeAddress) -> Proof {
-        let address = pc.lookup();
+        *self.answers.unchanged.borrow_mut().get_or_find(pc, || self.function_unchanged(pc.lookup()))
+    }
+
+    fn function_unchanged(&self, address: u64) -> Proof {
         let function = self.function(address);
         let page = address & !(PAGE - 1);
         let (start, end) = function.unwrap_or((page, page.saturating_add(PAGE)));

@@ -28,6 +28,8 @@ pub enum Way {
     Indirect,
     /// Into another module or function, through a slot of the global offset table.
     Slot,
+    /// Back to the caller.
+    Return,
     /// Nowhere.
     Stop,
 }
@@ -282,6 +284,7 @@ fn way(instruction: &Instruction) -> Way {
         FlowControl::IndirectCall => Way::Call(Callee::Unknown),
         FlowControl::IndirectBranch if instruction.is_ip_rel_memory_operand() => Way::Slot,
         FlowControl::IndirectBranch => Way::Indirect,
-        FlowControl::Return | FlowControl::Exception => Way::Stop,
+        FlowControl::Return => Way::Return,
+        FlowControl::Exception => Way::Stop,
     }
 }

@@ -26,10 +26,10 @@ use super::compare::{Finding, Match, Moment, compare};
 use super::layout::Layout;
 use super::lsda;
 use super::noreturn::{Return, Returns};
-use super::{Proofs, Proven, Source};
+use super::{Proofs, Proven, Source, leaving};
 use crate::analysis::{Base, CALLEE_SAVED, Op, SP, State, Value};
 use indirect::Jump;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use surestack_walk::RowProof;
 
 const WORD: i64 = 8;
@@ -66,6 +66,8 @@ pub struct Run<'r, 'm> {
     /// By instruction: the states at jumps whose targets are not known.
     lost: BTreeMap<usize, Known>,
     tables: HashMap<usize, Jump>,
+    /// The jumps by which functions go on in another frame.
+    leaving: BTreeSet<usize>,
     left: usize,
     /// Whether code that no way leads to is dead.
     dead: bool,
@@ -87,6 +89,7 @@ impl<'r, 'm> Run<'r, 'm> {
             found: vec![None; count],
             lost: BTreeMap::new(),
             tables: HashMap::new(),
+            leaving: BTreeSet::new(),
             left: count.saturating_mul(ROUNDS),
             dead: false,
             incomplete: code.unreadable || code.members.iter().any(|member| member.open || member.sites.is_none()),
@@ -103,8 +106,10 @@ impl<'r, 'm> Run<'r, 'm> {
         self.enter_labels(&labels);
         self.seed();
         self.straighten();
+        let comes_back = |callee| self.returns.ask(self.source, self.layout, callee) != Return::Never;
+        let rewritten = leaving::rewritten(self.code, &self.leaving, &comes_back);
         let steps = self.code.steps.iter().enumerate();
-        let mut proven: Vec<Proven> = steps.map(|(index, step)| self.proven(index, step)).collect();
+        let mut proven: Vec<Proven> = steps.map(|(index, step)| self.proven(index, step, &rewritten)).collect();
         self.believe(&mut proven);
         proven
     }
@@ -331,7 +336,7 @@ impl<'r, 'm> Run<'r, 'm> {
                 self.indirect(index, known);
                 return None;
             }
-            Way::Slot | Way::Stop => return None,
+            Way::Slot | Way::Return | Way::Stop => return None,
         }
         self.code.after(index)
     }
@@ -392,7 +397,7 @@ impl<'r, 'm> Run<'r, 'm> {
     }
 
     /// What became of one instruction.
-    fn proven(&self, index: usize, step: &Step) -> Proven {
+    fn proven(&self, index: usize, step: &Step, rewritten: &HashSet<usize>) -> Proven {
         let Some((finding, ground)) = self.found.get(index).copied().flatten() else { return Proven::UNREACHED };
         let mut proven =
             Proven { frame: RowProof::Undecided, saved: finding.saved, kept: finding.kept, wrong: 0, off: 0 };
@@ -408,6 +413,12 @@ impl<'r, 'm> Run<'r, 'm> {
         };
         if finding.frame == Match::Agrees && ground == Ground::Entry {
             proven.wrong = finding.wrong;
+        }
+        if rewritten.contains(&index) {
+            (proven.saved, proven.kept) = (0, 0);
+            if proven.frame == RowProof::Proven {
+                proven.frame = RowProof::Assumed;
+            }
         }
         if proven.frame == RowProof::Proven && self.incomplete {
             proven.frame = RowProof::Assumed;

@@ -5,7 +5,7 @@ use crate::analysis::jump_table::{self, Table};
 use crate::analysis::{Op, Value, number};
 use crate::proof::Source;
 use crate::proof::code::{Step, Way};
-use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind, Register as Name};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register as Name};
 use std::collections::BTreeSet;
 use surestack_walk::Memory;
 
@@ -29,9 +29,20 @@ impl Run<'_, '_> {
                 self.join_at(target, known);
             }
             self.lost.remove(&index);
-        } else if !is_undone(&known.state) || self.adds_offset(index) {
+        } else if is_undone(&known.state) && !self.adds_offset(index) {
+            // A call in tail position.
+        } else if self.is_return(index) {
+            self.leaving.insert(index);
+        } else {
             self.lost.insert(index, known.clone());
         }
+    }
+
+    /// `pop %rcx; jmp *%rcx`, which is `ret` without the shadow stack's consent: libgcc goes to landing pads by it.
+    fn is_return(&self, index: usize) -> bool {
+        let decoded = |index: usize| decode(self.source, self.code.steps.get(index)?);
+        let (Some(jump), Some(pop)) = (decoded(index), index.checked_sub(1).and_then(decoded)) else { return false };
+        pop.mnemonic() == Mnemonic::Pop && pop.next_ip() == jump.ip() && pop.op0_register() == jump.op0_register()
     }
 
     /// Whether the jump at `index` goes where an offset says that was just read from a table: that is no call of a function.

@@ -77,7 +77,8 @@ fn runs(core: &Core, start: &Start, chain: &Chain) -> Result<&'static str, Strin
     if let Some(elsewhere) = chain.links.iter().find(|link| !(low..high).contains(&link.sp)) {
         return Err(format!("it goes on at {:#x}, on no stack of this thread's", elsewhere.sp));
     }
-    if core.code.function(root.pc) != core.code.function(was.pc) {
+    // `clone` and `clone3` both end the thread that returns into them.
+    if core.code.function(root.pc) != core.code.function(was.pc) && !core.code.ends_thread(root.pc) {
         return Err(format!("it ends at {:#x}", root.pc));
     }
     // Where a thread of the C library's begins is known to the page only.

@@ -82,11 +82,9 @@ fn main() -> ExitCode {
         Box::new(stacks::Signals),
         Box::new(files::Files::cores()),
         Box::new(files::Files::programs()),
+        Box::new(corrupt::Corrupt::demo()),
     ];
     // Named only: without proofs of rows and text none of its threads is reliable as it is.
-    if options.target.as_deref() == Some("corrupt") {
-        targets.push(Box::new(corrupt::Corrupt::demo()));
-    }
     targets.retain(|target| options.target.as_deref().is_none_or(|name| name == target.name()));
     let (mut inputs, mut failures) = (0, 0);
     let share = options.inputs.div_ceil(targets.len().max(1) as u64);

@@ -155,7 +155,9 @@ impl Judge {
             let sampled = &Sampled { uniform, ..*sampled };
             let Some((at, departure)) = score.note(answer, truth, *erased, *sampled) else {
                 if name == OURS && !answer.trusted {
-                    let seen = score.distrusts.entry(without_numbers(&answer.why)).or_default();
+                    let mut name = |address| self.symbols.place(stop.modules, address).in_function();
+                    let why = with_addresses(&answer.why, &mut name);
+                    let seen = score.distrusts.entry(why).or_default();
                     seen.uniform += u64::from(sampled.uniform);
                     seen.cover += u64::from(sampled.cover);
                     if seen.example.is_empty() {
@@ -196,13 +198,18 @@ impl Judge {
 
 /// A reason with every number in it replaced, so that equal reasons count together.
 pub(crate) fn without_numbers(why: &str) -> String {
-    let plain = |word: &str| if word.starts_with("0x") { "…".to_owned() } else { word.to_owned() };
-    why.trim_start_matches("frame ")
-        .trim_start_matches(|c: char| c.is_ascii_digit())
-        .split(' ')
-        .map(plain)
-        .collect::<Vec<_>>()
-        .join(" ")
+    with_addresses(why, &mut |_| "…".to_owned())
+}
+
+/// A reason without its frame, its addresses by what they are called.
+fn with_addresses(why: &str, name: &mut dyn FnMut(u64) -> String) -> String {
+    let mut plain = |word: &str| {
+        let digits = word.strip_prefix("0x").map(|rest| rest.trim_end_matches(|c: char| !c.is_ascii_hexdigit()));
+        let address = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        address.map_or_else(|| word.to_owned(), &mut *name)
+    };
+    let words = why.trim_start_matches("frame ").trim_start_matches(|c: char| c.is_ascii_digit()).split(' ');
+    words.map(&mut plain).collect::<Vec<_>>().join(" ")
 }
 
 fn hex(pcs: &[u64]) -> String {

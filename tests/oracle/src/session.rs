@@ -70,8 +70,9 @@ pub struct Called {
 }
 
 struct Thread {
-    /// By the slot of a return address, the registers to be preserved as they were when it was pushed.
-    entered: HashMap<u64, [u64; 6]>,
+    /// By the slot of a return address, that address and the registers to be preserved as they were when it was pushed.
+    /// `makecontext` writes one without a call: then what is known is of an earlier call.
+    entered: HashMap<u64, (u64, [u64; 6])>,
     shadow: Shadow,
     registers: user_regs_struct,
     decoded: Option<Decoded>,
@@ -231,8 +232,8 @@ impl Session {
     pub fn called(&self) -> Option<Called> {
         let thread = self.threads.get(&self.current)?;
         let entry = thread.shadow.entries().next().filter(|entry| entry.place == Place::Stack)?;
-        let saved = *thread.entered.get(&entry.slot)?;
-        let known = thread.shadow.certainty() == Certainty::Known;
+        let (address, saved) = *thread.entered.get(&entry.slot)?;
+        let known = address == entry.address && thread.shadow.certainty() == Certainty::Known;
         known.then_some(Called { slot: entry.slot, address: entry.address, saved })
     }
 
@@ -354,7 +355,7 @@ impl Session {
             && let Some(frame) = signal_frame(memory, &before, &registers)
         {
             thread.shadow.signalled(&frame);
-            thread.entered.insert(frame.sp, preserved(&registers));
+            thread.entered.insert(frame.sp, (frame.restorer, preserved(&registers)));
             self.counts.signals += 1;
             return Ok(None);
         }
@@ -385,7 +386,8 @@ impl Session {
                 return Ok(None);
             }
             Effect::Call => {
-                thread.entered.insert(registers.rsp, preserved(&registers));
+                let address = memory.word(registers.rsp).unwrap_or_default();
+                thread.entered.insert(registers.rsp, (address, preserved(&registers)));
             }
             Effect::PushFlags => {
                 // The program must not see that it is stepped.

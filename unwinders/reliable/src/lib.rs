@@ -200,13 +200,11 @@ impl Judge {
     /// Whether the call before a return address leads to the callee.
     fn judge_call(&mut self, target: &Target<'_>, frame: &Noted, last: &Last) -> Witness {
         let return_address = frame.pc.value();
-        // Nobody called the page: its doubt is had where its code is judged.
-        if target.modules.probe(return_address).is_some() {
-            return Witness::Unknown;
-        }
         let witness = last.frame.arrival.unwrap_or_else(|| target.evidence.call(return_address, last.frame.pc));
         match witness {
             Witness::Confirmed => {}
+            // Nobody called the page: its doubt is had where its code is judged.
+            _ if target.modules.probe(return_address).is_some() => return Witness::Unknown,
             // Trampolines and the foot of a context are returned to without having called anybody.
             _ if target.is_entered_without_call(return_address) => {}
             // Seen from the pc alone, a return that does not return to a caller looks like one that does, and whatever the

@@ -12,6 +12,8 @@ const CALL: u8 = 0xe8;
 /// `call r/m64` and `jmp r/m64`, the operations 2 and 4 of their group.
 const INDIRECT: u8 = 0xff;
 
+const END: [u8; 10] = [0x48, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
+
 /// The code of one program at its linked addresses.
 pub struct Code {
     /// Start and end of each function.
@@ -24,6 +26,8 @@ pub struct Code {
     jumps: BTreeSet<u64>,
     /// The functions that are sigreturn trampolines.
     trampolines: Vec<u64>,
+    /// Where a thread ends: `mov %rax,%rdi; mov $__NR_exit,%eax; syscall`.
+    ends: BTreeSet<u64>,
 }
 
 impl Code {
@@ -34,8 +38,8 @@ impl Code {
             .filter(|symbol| matches!(symbol.kind, STT_FUNC | STT_GNU_IFUNC) && symbol.section != 0)
             .map(|symbol| (symbol.address, symbol.address.saturating_add(symbol.size)))
             .collect();
-        let (mut direct, mut indirect, mut jumps, mut trampolines) =
-            (BTreeMap::new(), BTreeSet::new(), BTreeSet::new(), vec![]);
+        let (mut direct, mut indirect, mut jumps, mut trampolines, mut ends) =
+            (BTreeMap::new(), BTreeSet::new(), BTreeSet::new(), vec![], BTreeSet::new());
         for code in image.code() {
             let Ok(length) = usize::try_from(code.end - code.start) else { continue };
             let Some(bytes) = image.at(code.start, length) else { continue };
@@ -56,12 +60,15 @@ impl Code {
                     }
                     _ => {}
                 }
+                if rest.starts_with(&END) {
+                    ends.insert(address);
+                }
                 if X86_64.signal_frame.trampolines.iter().any(|known| rest.starts_with(known.bytes)) {
                     trampolines.push(address);
                 }
             }
         }
-        Self { functions, direct, indirect, jumps, trampolines }
+        Self { functions, direct, indirect, jumps, trampolines, ends }
     }
 
     /// The start of the function that holds `address`.
@@ -88,6 +95,11 @@ impl Code {
         // The sizes of startup code are not given.
         let end = self.functions.range(start.saturating_add(1)..).next().map_or(start, |(next, _)| *next);
         self.jumps.range(start..end).next().is_some()
+    }
+
+    /// Whether a thread that returns there ends.
+    pub fn ends_thread(&self, address: u64) -> bool {
+        self.ends.contains(&address)
     }
 
     /// Whether a signal trampoline begins there.
