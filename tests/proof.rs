@@ -368,6 +368,29 @@ fn a_function_that_catches_what_it_throws_returns() {
     all_proven(&build("cc", source, &["-O2"]));
 }
 
+#[test]
+fn a_part_that_is_only_jumped_to_is_no_entry_because_its_row_says_so() {
+    let built = assembled(
+        "push %rbx\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbx,-16\njmp part\n.cfi_endproc
+         .p2align 4\npart: .cfi_startproc\nxor %eax,%eax\npop %rbx\nret",
+    );
+    assert_ne!(built.grade("part"), RowProof::Proven);
+    // A function that is called in tail position has the frame that it claims.
+    let built = assembled("xor %eax,%eax\njmp next\n.cfi_endproc\n.p2align 4\nnext: .cfi_startproc\ninc %eax\nret");
+    all_proven(&built);
+}
+
+#[test]
+fn control_that_gets_past_the_end_of_a_function_comes_into_the_next() {
+    for space in ["", ".p2align 4\n"] {
+        let frame = "push %rbx\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbx,-16\ntest %edi,%edi";
+        let built = assembled(&format!("{frame}\n.cfi_endproc\n{space}next: .cfi_startproc\nxor %eax,%eax\nret"));
+        assert_ne!(built.grade("next"), RowProof::Proven, "{space:?}");
+        let built = assembled(&format!("xor %eax,%eax\n.cfi_endproc\n{space}next: .cfi_startproc\ninc %eax\nret"));
+        all_proven(&built);
+    }
+}
+
 /// A library of the system, or a word that it is not there.
 fn library(name: &str) -> Option<Image> {
     let path = Path::new("/lib/x86_64-linux-gnu").join(name);

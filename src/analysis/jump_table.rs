@@ -21,6 +21,9 @@ use surestack_walk::Memory;
 /// More entries than any table seen (interpreters have 256, generated parsers some thousands).
 const MOST: u64 = 1 << 14;
 
+/// How far before the jump the table and its bound are looked for.
+const NEAR: usize = 32;
+
 /// What an entry of a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
@@ -80,6 +83,43 @@ pub fn targets(
     found.sort_unstable();
     found.dedup();
     (!found.is_empty()).then_some(found)
+}
+
+/// The table through which `jump` jumps and the number of its entries, from the instructions `before` it, if they are
+/// executed one after the other.
+pub fn find(before: &[Instruction], jump: &Instruction) -> Option<(Table, Option<u64>)> {
+    let near = before.get(before.len().saturating_sub(NEAR)..)?;
+    let count = || bound(near, jump).map(|bound| bound.count);
+    if jump.op0_kind() == OpKind::Memory {
+        return Some((Table { address: base_address(near, jump)?, form: Form::Absolute }, count()));
+    }
+    let load = near.iter().rposition(is_entry_load)?;
+    let (until, rest) = near.split_at_checked(load)?;
+    let entry = rest.first()?;
+    let address = base_address(until, entry).or_else(|| base_address(near, entry))?;
+    let is_offset = entry.memory_index_scale() == 4;
+    // A base is added to an offset, and to nothing else.
+    let adds = |found: &Instruction| {
+        found.mnemonic() == Mnemonic::Add
+            && found.op0_register() == jump.op0_register()
+            && [entry.op0_register(), entry.memory_base()].contains(&found.op1_register())
+    };
+    let fits = if is_offset { rest.iter().any(adds) } else { entry.op0_register() == jump.op0_register() };
+    let form = if is_offset { Form::Relative { from: 0 } } else { Form::Absolute };
+    fits.then(|| (Table { address, form }, count()))
+}
+
+/// The address from which the memory operand of `access` counts, if it is constant.
+fn base_address(before: &[Instruction], access: &Instruction) -> Option<u64> {
+    let displacement = access.memory_displacement64();
+    let base = access.memory_base();
+    if base == Register::None {
+        return Some(displacement);
+    }
+    let mut factory = InstructionInfoFactory::new();
+    let set = before.iter().rev().find(|found| changes(found, base, &mut factory))?;
+    let is_address = set.mnemonic() == Mnemonic::Lea && set.is_ip_rel_memory_operand();
+    is_address.then(|| set.ip_rel_memory_address().wrapping_add(displacement))
 }
 
 /// A comparison that bounds the index of a table.

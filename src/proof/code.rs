@@ -87,6 +87,8 @@ pub struct Member {
     pub open: bool,
     /// Whether it is a procedure linkage table.
     pub linkage: bool,
+    /// Whether control gets past its end into the next function.
+    pub falls: bool,
     /// Index of its first instruction.
     pub first: usize,
     /// By offset, index of the instruction that begins there.
@@ -133,7 +135,16 @@ impl Code {
             let open = layout.is_open(*index);
             let first = code.steps.len();
             let linkage = is_linkage(&bytes) && extent.lsda.is_none();
-            let member = Member { extent, sites, linkage, signal: claims.signal, open, first, index: Vec::new() };
+            let member = Member {
+                extent,
+                sites,
+                linkage,
+                signal: claims.signal,
+                open,
+                falls: layout.falls(*index),
+                first,
+                index: Vec::new(),
+            };
             code.decode(member, &bytes, &claims.rows, &mut factory);
         }
         code.mark();
@@ -191,6 +202,20 @@ impl Code {
             self.steps.push(step);
         }
         self.members.push(member);
+    }
+
+    /// Index of the instruction to which control gets from the one at `index` if it does not jump.
+    pub fn after(&self, index: usize) -> Option<usize> {
+        let next = index.checked_add(1)?;
+        let (step, behind) = (self.steps.get(index)?, self.steps.get(next)?);
+        if step.end() == behind.at {
+            return Some(next);
+        }
+        // Behind what fills the space up to the next function.
+        let member = self.member(step.at).filter(|member| member.falls && member.extent.end == step.end())?;
+        self.member(behind.at)
+            .is_some_and(|next| next.extent.start == behind.at && next.first > member.first)
+            .then_some(next)
     }
 
     /// Marks the instructions to which others lead.

@@ -5,11 +5,13 @@
 //!   f       ── jump, call ───────►  inside g  f and g are looked at together
 //!   f       ── jump ─────────────►  f.cold    which nobody calls: together too
 //!   f       ── throw ────────────►  f.cold    a landing pad in another part
+//!   f       ── no jump at its end ► g         behind it: together too
 //! ```
 //!
 //! Addresses are linked addresses.
 
-use super::claim::{Claim, Reader};
+mod end;
+
 use super::{Source, lsda};
 use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindSection};
 use iced_x86::{Decoder, DecoderOptions, Instruction};
@@ -62,6 +64,8 @@ pub struct Layout {
     back: Vec<(u32, u32)>,
     /// Functions into which code leads that no unwind information covers, ascending.
     open: Vec<u32>,
+    /// Functions past whose end control gets into the next one, ascending.
+    falls: Vec<u32>,
 }
 
 impl Layout {
@@ -88,6 +92,11 @@ impl Layout {
     /// Whether code without unwind information leads into the middle of the function.
     pub fn is_open(&self, index: usize) -> bool {
         u32::try_from(index).is_ok_and(|index| self.open.binary_search(&index).is_ok())
+    }
+
+    /// Whether control gets past the end of the function into the next one.
+    pub fn falls(&self, index: usize) -> bool {
+        u32::try_from(index).is_ok_and(|index| self.falls.binary_search(&index).is_ok())
     }
 
     /// The functions that have to be looked at together with the one at `index`, ascending, up to `most` of them.
@@ -154,7 +163,7 @@ impl Layout {
     /// Sorts branches into those that bind functions together and those that do not matter.
     fn sort_out(&mut self, source: &Source<'_>, mut branches: Vec<Branch>) {
         branches.sort_unstable();
-        let mut starts: Vec<(u32, u32, bool)> = Vec::new();
+        let mut starts: Vec<(u32, u32)> = Vec::new();
         let stubs: Vec<usize> = (0..self.functions.len()).filter(|index| self.is_linkage(source, *index)).collect();
         let (mut verified_in, mut boundaries) = (usize::MAX, Vec::new());
         for Branch { from, to } in branches {
@@ -179,37 +188,25 @@ impl Layout {
                 continue;
             }
             let (Ok(into), Ok(host)) = (u32::try_from(into), u32::try_from(host)) else { continue };
-            if at_start {
-                starts.push((into, host, is_conditional(source, from)))
-            } else {
-                self.together.push((into, host))
-            }
+            if at_start { starts.push((into, host)) } else { self.together.push((into, host)) }
         }
         starts.sort_unstable();
         starts.dedup();
-        let mut rows = Reader::new(source);
         for hosts in starts.chunk_by(|one, other| one.0 == other.0) {
-            let Some((into, _, conditional)) = hosts.first() else { continue };
-            // Parts of functions are mostly left for by a branch, functions in tail position by a jump.
-            let is_part = |rows: &mut Reader<'_, '_>| *conditional || !self.is_function(rows, *into);
-            if hosts.len() <= HOSTS && is_part(&mut rows) {
-                self.together.extend(hosts.iter().map(|(into, from, _)| (*into, *from)));
+            // Whether it is a part of them or a function that they call in tail position is seen when they jump there.
+            if hosts.len() <= HOSTS {
+                self.together.extend(hosts);
             }
         }
         self.pads(source);
+        self.falls = end::falling(source, &self.functions);
+        self.together.extend(self.falls.iter().map(|index| (index.saturating_add(1), *index)));
         self.together.sort_unstable();
         self.together.dedup();
         self.back = self.together.iter().map(|&(into, from)| (from, into)).collect();
         self.back.sort_unstable();
         self.open.sort_unstable();
         self.open.dedup();
-    }
-
-    /// Whether its first row is that of a function that was just called: what jumps there leaves nothing of its own frame.
-    fn is_function(&self, rows: &mut Reader<'_, '_>, index: u32) -> bool {
-        let function = usize::try_from(index).ok().and_then(|index| self.functions.get(index));
-        let claims = function.and_then(|function| rows.rows(function));
-        claims.is_some_and(|claims| claims.rows.first().is_some_and(Claim::is_entry))
     }
 
     /// Binds functions to the landing pads of their exceptions.
@@ -226,12 +223,6 @@ impl Layout {
             }
         }
     }
-}
-
-/// Whether a conditional branch begins at an address.
-fn is_conditional(source: &Source<'_>, at: u64) -> bool {
-    let mut first = [0];
-    source.read(at, &mut first).is_ok() && !matches!(first, [0xe9 | 0xeb])
 }
 
 /// Whether code begins like a procedure linkage table: `push slot(%rip)`, or `[endbr64;] [bnd] jmp *slot(%rip)`.

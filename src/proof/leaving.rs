@@ -31,8 +31,7 @@ fn before(code: &Code, goals: HashSet<usize>, comes_back: &dyn Fn(Callee) -> boo
     loop {
         let known = found.len();
         for (index, step) in code.steps.iter().enumerate().rev() {
-            let next = index.checked_add(1).filter(|next| found.contains(next));
-            let goes_on = next.and_then(|next| code.steps.get(next)).is_some_and(|next| next.at == step.end());
+            let goes_on = code.after(index).is_some_and(|next| found.contains(&next));
             let goes_to = |to: u64| code.find(to).is_some_and(|to| found.contains(&to));
             let leads = match step.way {
                 Way::On => goes_on,

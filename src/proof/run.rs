@@ -9,8 +9,13 @@
 //! believed where its rows say what holds, `Assumed`, and so is everything it leads to, unless every jump
 //! was followed: then it is dead.
 //!
+//! Where what holds is not known well enough, a row is believed too, as far as those behind it follow, and is `Assumed`.
+//!
 //! What is believed: a callee keeps the registers it must keep and the stack pointer; a store through a pointer
-//! that does not come from the frame does not hit a saved register.
+//! that does not come from the frame does not hit a saved register; what is taken from the stack pointer (`sub %rax, %rsp`)
+//! is no negative number; only calls throw, as all code does that was not compiled with `-fnon-call-exceptions`; a function
+//! whose last bytes are those of a call, a return or a jump ends there; and what more functions jump to than a part of a
+//! function ever has hosts keeps to the ABI like one that is called.
 
 mod indirect;
 
@@ -108,7 +113,9 @@ impl<'r, 'm> Run<'r, 'm> {
         let comes_back = |callee| self.returns.ask(self.source, self.layout, callee) != Return::Never;
         let rewritten = leaving::rewritten(self.code, &self.leaving, &comes_back);
         let steps = self.code.steps.iter().enumerate();
-        steps.map(|(index, step)| self.proven(index, step, &rewritten)).collect()
+        let mut proven: Vec<Proven> = steps.map(|(index, step)| self.proven(index, step, &rewritten)).collect();
+        self.believe(&mut proven);
+        proven
     }
 
     /// After [`Run::finish`]: the rows that would be right where the frame or a register is contradicted, as far as that is
@@ -210,6 +217,32 @@ impl<'r, 'm> Run<'r, 'm> {
                 self.known.insert(index, known);
                 self.queue.insert(index);
                 self.drain();
+            }
+        }
+    }
+
+    /// Takes rows at their word where what holds is not known well enough, as far as those behind them follow.
+    fn believe(&self, proven: &mut [Proven]) {
+        let is_open = |index: usize, proven: &[Proven]| {
+            let unknown =
+                self.found.get(index).is_some_and(|found| found.is_some_and(|(it, _)| it.frame == Match::Unknown));
+            unknown && proven.get(index).is_some_and(|proven| proven.frame == RowProof::Undecided) && self.left > 0
+        };
+        for first in 0..proven.len() {
+            let Some(mut known) = is_open(first, proven).then(|| self.claimed(first)).flatten() else { continue };
+            let mut next = Some(first);
+            while let Some(index) = next.filter(|index| is_open(*index, proven))
+                && let (Some(step), Some(slot)) = (self.code.steps.get(index), proven.get_mut(index))
+                && let Some(claim) = self.claim(step)
+                && compare(self.source, claim, &known.state, step.at, Moment::Before).frame == Match::Agrees
+            {
+                // What only fills space is counted apart when it is assumed.
+                if !step.filler {
+                    slot.frame = RowProof::Assumed;
+                }
+                known.state.execute(step.op, step.at);
+                let goes_on = matches!(step.way, Way::On | Way::Branch(_) | Way::Call(_));
+                next = self.code.after(index).filter(|_| goes_on);
             }
         }
     }
@@ -332,9 +365,7 @@ impl<'r, 'm> Run<'r, 'm> {
             }
             Way::Slot | Way::Return | Way::Stop => return None,
         }
-        let next = index.checked_add(1)?;
-        // Behind a gap lies another function.
-        (self.code.steps.get(next)?.at == step.end()).then_some(next)
+        self.code.after(index)
     }
 
     fn branch(&mut self, index: usize, step: &Step, to: u64, known: &mut Known) {
