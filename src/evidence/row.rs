@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use surestack_cfi::Row;
-use surestack_walk::{CodeAddress, Module, RegisterSet, RowEvidence, RowProof, X86_64};
+use surestack_walk::{CodeAddress, Module, RegisterSet, RowEvidence, RowProof, UnwindSections, X86_64};
 
 /// What was proven about the modules of a target, by their start.
 #[derive(Default)]
@@ -89,12 +89,17 @@ impl FileEvidence<'_> {
         Source {
             memory: &self.code,
             bias: module.bias,
-            unwind: module.unwind,
+            unwind: eh_frame_only(module.unwind),
             runs: true,
             never_returns,
             resolves: &|_| false,
         }
     }
+}
+
+/// Code with nothing but `.debug_frame` need not keep to the ABI on which proofs rest: Go's keeps no registers.
+pub(super) fn eh_frame_only(unwind: UnwindSections<'_>) -> UnwindSections<'_> {
+    UnwindSections { debug_frame: None, debug_frame_hdr: None, ..unwind }
 }
 
 impl ProvenModule {
