@@ -71,6 +71,8 @@ pub struct Run<'r, 'm> {
     tables: HashMap<usize, Jump>,
     /// The jumps by which functions go on in another frame.
     leaving: BTreeSet<usize>,
+    /// Instructions where what they saved is being overwritten.
+    rewritten: HashSet<usize>,
     left: usize,
     /// Whether code that no way leads to is dead.
     dead: bool,
@@ -94,6 +96,7 @@ impl<'r, 'm> Run<'r, 'm> {
             lost: BTreeMap::new(),
             tables: HashMap::new(),
             leaving: BTreeSet::new(),
+            rewritten: HashSet::new(),
             left: count.saturating_mul(ROUNDS),
             dead: false,
             incomplete: code.unreadable || code.members.iter().any(|member| member.open || member.sites.is_none()),
@@ -111,9 +114,9 @@ impl<'r, 'm> Run<'r, 'm> {
         self.seed();
         self.straighten();
         let comes_back = |callee| self.returns.ask(self.source, self.layout, callee) != Return::Never;
-        let rewritten = leaving::rewritten(self.code, &self.leaving, &comes_back);
+        self.rewritten = leaving::rewritten(self.code, &self.leaving, &comes_back);
         let steps = self.code.steps.iter().enumerate();
-        let mut proven: Vec<Proven> = steps.map(|(index, step)| self.proven(index, step, &rewritten)).collect();
+        let mut proven: Vec<Proven> = steps.map(|(index, step)| self.proven(index, step)).collect();
         self.believe(&mut proven);
         proven
     }
@@ -127,7 +130,7 @@ impl<'r, 'm> Run<'r, 'm> {
         let corrected = |(index, state): (&usize, &State)| {
             let step = self.code.steps.get(*index)?;
             let (finding, ground) = self.found.get(*index).copied().flatten()?;
-            if !finding.is_wrong() || ground != Ground::Entry {
+            if !finding.is_wrong() || ground != Ground::Entry || self.rewritten.contains(index) {
                 return None;
             }
             let lost = self.lost.values().map(|known| &known.state);
@@ -424,7 +427,7 @@ impl<'r, 'm> Run<'r, 'm> {
     }
 
     /// What became of one instruction.
-    fn proven(&self, index: usize, step: &Step, rewritten: &HashSet<usize>) -> Proven {
+    fn proven(&self, index: usize, step: &Step) -> Proven {
         let Some((finding, ground)) = self.found.get(index).copied().flatten() else { return Proven::UNREACHED };
         let mut proven =
             Proven { frame: RowProof::Undecided, saved: finding.saved, kept: finding.kept, wrong: 0, off: 0 };
@@ -441,7 +444,7 @@ impl<'r, 'm> Run<'r, 'm> {
         if finding.frame == Match::Agrees && ground == Ground::Entry {
             proven.wrong = finding.wrong;
         }
-        if rewritten.contains(&index) {
+        if self.rewritten.contains(&index) {
             (proven.saved, proven.kept) = (0, 0);
             if proven.frame == RowProof::Proven {
                 proven.frame = RowProof::Assumed;
