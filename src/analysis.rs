@@ -23,7 +23,7 @@ pub use flow::{Flow, Limits, Visit};
 pub(crate) use op::Op;
 pub use row::{agrees, loses_frame, outermost};
 pub use text::Text;
-pub use value::{Base, CALLEE_SAVED, SP, State, Value, number};
+pub use value::{Base, CALLEE_SAVED, FP, SP, State, Value, number};
 
 use entries::{Entries, plt_entry};
 use std::collections::HashSet;

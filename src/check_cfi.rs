@@ -7,7 +7,7 @@ use crate::image::Image;
 use crate::proof::claim::Claim;
 use crate::proof::code::Step;
 use crate::proof::imports::never_returning;
-use crate::proof::{Proofs, Proven, Source};
+use crate::proof::{Proofs, Proved, Proven, Source};
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use std::path::Path;
 use std::time::Duration;
@@ -76,6 +76,8 @@ pub struct Contradiction {
     pub proven: Proven,
     /// What the row says.
     pub claim: Claim,
+    /// What it would have to say, where that is proven.
+    pub corrected: Option<Claim>,
 }
 
 /// An image as memory at its linked addresses.
@@ -113,7 +115,7 @@ pub fn image(image: &Image) -> Checked {
         if done.get(index) == Some(&true) {
             continue;
         }
-        let (code, proven) = proofs.prove(&source, index);
+        let Proved { code, proven, mut corrections } = proofs.prove(&source, index);
         let mut members = code.members.iter().peekable();
         let mut fresh = false;
         let mut function = 0;
@@ -128,12 +130,20 @@ pub fn image(image: &Image) -> Checked {
                 }
             }
             if fresh {
-                checked.count(
-                    step,
-                    proven,
-                    function,
-                    code.claims.get(usize::try_from(step.claim).unwrap_or(usize::MAX)),
-                );
+                let claim = usize::try_from(step.claim).ok().and_then(|claim| code.claims.get(claim));
+                checked.count(step, proven);
+                if let Some(claim) = claim.filter(|_| proven.frame == RowProof::Contradicted || proven.wrong != 0) {
+                    let corrected = corrections.remove(&step.at);
+                    checked.contradictions.push(Contradiction {
+                        address: step.at,
+                        function,
+                        name: None,
+                        instruction: String::new(),
+                        proven,
+                        claim: *claim,
+                        corrected,
+                    });
+                }
             }
         }
         if let Some(done) = done.get_mut(index) {
@@ -149,7 +159,7 @@ pub fn image(image: &Image) -> Checked {
 }
 
 impl Checked {
-    fn count(&mut self, step: &Step, proven: Proven, function: u64, claim: Option<&Claim>) {
+    fn count(&mut self, step: &Step, proven: Proven) {
         let counts = &mut self.counts;
         match proven.frame {
             RowProof::Proven => counts.proven += 1,
@@ -165,23 +175,16 @@ impl Checked {
             }
         }
         counts.wrong_registers += u64::from(proven.wrong != 0);
-        if let Some(claim) = claim.filter(|_| proven.frame == RowProof::Contradicted || proven.wrong != 0) {
-            self.contradictions.push(Contradiction {
-                address: step.at,
-                function,
-                proven,
-                claim: *claim,
-                name: None,
-                instruction: String::new(),
-            });
-        }
     }
-}
 
-impl Checked {
     /// Adds names and disassembly to what is contradicted.
     fn describe(&mut self, image: &Image) {
         let mut formatter = IntelFormatter::new();
+        let options = formatter.options_mut();
+        options.set_hex_prefix("0x");
+        options.set_hex_suffix("");
+        options.set_uppercase_hex(false);
+        options.set_branch_leading_zeros(false);
         for found in &mut self.contradictions {
             let bytes = (1..=LONGEST).rev().find_map(|length| image.at(found.address, usize::from(length)));
             let bytes = bytes.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Evidence for the judge, from the target's instructions.
 
 mod call_site;
+mod correct;
 mod frame;
 mod landing;
 mod linkage;

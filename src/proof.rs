@@ -5,6 +5,7 @@
 //!   Code        their instructions, decoded once, and what their rows claim
 //!   Run         what holds at each instruction, from the functions' entries on
 //!   compare     one claim against what holds
+//!   correct     the claim that would be right
 //! ```
 //!
 //! What it guarantees: `Proven` means that on every way to the instruction the row is right; see [`run`] for the argument
@@ -14,6 +15,7 @@
 pub mod claim;
 pub mod code;
 pub mod compare;
+mod correct;
 mod expression;
 pub mod imports;
 pub mod layout;
@@ -22,10 +24,12 @@ mod lsda;
 pub mod noreturn;
 pub mod run;
 
+use claim::Claim;
 use code::Code;
 use layout::Layout;
 use noreturn::Returns;
 use run::Run;
+use std::collections::BTreeMap;
 use surestack_walk::{Error, Memory, RowProof, UnwindSections};
 
 /// Most functions that are looked at together. What hangs together more widely is looked at in part.
@@ -71,6 +75,16 @@ impl Proven {
     pub const UNREACHED: Self = Self { frame: RowProof::Undecided, saved: 0, kept: 0, wrong: 0, off: 0 };
 }
 
+/// Functions that were looked at together, and what was found.
+pub struct Proved {
+    /// Their instructions.
+    pub code: Code,
+    /// What became of the row of each, in the order of [`Code::steps`].
+    pub proven: Vec<Proven>,
+    /// By address, the rows that are right where the frame or a register is contradicted, proven like any other.
+    pub corrections: BTreeMap<u64, Claim>,
+}
+
 /// One module and what was found out about it.
 #[derive(Default)]
 pub struct Proofs {
@@ -86,16 +100,19 @@ impl Proofs {
         Self { layout: Layout::new(source), returns: Returns::default() }
     }
 
-    /// The function at `index` and those looked at together with it, each instruction with what became of its row.
-    pub fn prove(&self, source: &Source<'_>, index: usize) -> (Code, Vec<Proven>) {
+    /// The function at `index` and those looked at together with it.
+    pub fn prove(&self, source: &Source<'_>, index: usize) -> Proved {
         let members = self.layout.together(index, MOST);
         let code = Code::new(source, &self.layout, &members);
-        let mut proven = Run::new(source, &code, &self.returns).finish();
+        let mut run = Run::new(source, &code, &self.returns);
+        let mut proven = run.finish();
+        let mut corrections = run.corrections();
         if members.len() == MOST {
+            corrections.clear();
             for found in proven.iter_mut().filter(|found| found.frame == RowProof::Proven) {
                 found.frame = RowProof::Assumed;
             }
         }
-        (code, proven)
+        Proved { code, proven, corrections }
     }
 }

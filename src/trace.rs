@@ -124,7 +124,7 @@ impl<'s> Tracer<'s> {
     pub fn walk(&self, regs: &Regs, stop: Stop, mut see: impl FnMut(&Frame<'_>)) -> Judged {
         let target = self.target(stop);
         let (dwarf, analysed) = (&self.known.dwarf, &self.known.analysed);
-        let checked = Corrected { dwarf, analysed, snapshot: self.snapshot };
+        let checked = Corrected { dwarf, analysed, snapshot: self.snapshot, evidence: &self.evidence };
         let named = self.unwinders(&checked);
         let unwinders: Vec<&dyn Unwinder> = named.iter().map(|(_, unwinder)| *unwinder).collect();
         let regs = self.stopped_at(regs, stop);

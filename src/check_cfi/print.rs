@@ -2,7 +2,7 @@
 
 use super::{Checked, Contradiction, Counts};
 use crate::analysis::CALLEE_SAVED;
-use crate::proof::claim::{Cfa, dwarf};
+use crate::proof::claim::{Cfa, Claim, Saved, dwarf};
 use serde_json::json;
 use std::io::{self, Write};
 use surestack_walk::{RowProof, X86_64};
@@ -78,7 +78,8 @@ impl Checked {
                 "function": format!("{:#x}", found.function),
                 "name": found.name,
                 "instruction": found.instruction,
-                "what": found.says(),
+                "row": found.claimed(),
+                "code": found.found(),
             })
         });
         json!({
@@ -102,23 +103,53 @@ impl Checked {
 impl Contradiction {
     /// What the row says, and what is true.
     pub fn says(&self) -> String {
-        let register = |number: u8| {
-            X86_64.register(dwarf(number).0).and_then(|register| X86_64.register_name(register)).unwrap_or("?")
-        };
-        if self.proven.frame != RowProof::Contradicted {
-            let wrong = CALLEE_SAVED.iter().zip([1, 2, 4, 8, 16, 32]).filter(|(_, bit)| self.proven.wrong & bit != 0);
-            let wrong: Vec<&str> = wrong.map(|(number, _)| register(*number)).collect();
-            return format!("the row is wrong about {}", wrong.join(", "));
-        }
-        match (self.claim.cfa, self.proven.off) {
-            (Cfa::Register(number, offset), 0) => {
-                format!("row: CFA={}{offset:+}; code: something else", register(number))
+        format!("row: {}; code: {}", self.claimed(), self.found())
+    }
+
+    /// What the row says, of that in which it is wrong.
+    pub fn claimed(&self) -> String {
+        self.of(&self.claim)
+    }
+
+    /// What is so instead.
+    pub fn found(&self) -> String {
+        match (self.corrected, self.claim.cfa) {
+            (Some(corrected), _) => self.of(&corrected),
+            (None, Cfa::Register(number, offset)) if self.proven.off != 0 => {
+                format!("CFA={}{:+}", register(number), offset.wrapping_sub(self.proven.off))
             }
-            (Cfa::Register(number, offset), off) => {
-                let name = register(number);
-                format!("row: CFA={name}{offset:+}; code: CFA={name}{:+}", offset.wrapping_sub(off))
-            }
-            (_, off) => format!("row: an expression, {off:+} from the CFA"),
+            (None, Cfa::Expression(_)) if self.proven.off != 0 => format!("{:+} from there", -self.proven.off),
+            _ => "something else".to_owned(),
         }
+    }
+
+    fn of(&self, claim: &Claim) -> String {
+        if self.proven.frame == RowProof::Contradicted {
+            return match claim.cfa {
+                Cfa::Register(number, offset) => format!("CFA={}{offset:+}", register(number)),
+                Cfa::Expression(_) => "CFA=(expression)".to_owned(),
+                Cfa::Strange => "CFA=?".to_owned(),
+            };
+        }
+        let rules = CALLEE_SAVED.iter().zip(claim.saved).zip([1, 2, 4, 8, 16, 32]);
+        let wrong = rules.filter(|(_, bit)| self.proven.wrong & bit != 0);
+        let said: Vec<String> = wrong.map(|((number, saved), _)| rule(register(*number), saved)).collect();
+        said.join(", ")
+    }
+}
+
+fn register(number: u8) -> &'static str {
+    X86_64.register(dwarf(number).0).and_then(|register| X86_64.register_name(register)).unwrap_or("?")
+}
+
+fn rule(name: &str, saved: Saved) -> String {
+    match saved {
+        Saved::Kept => format!("{name} kept"),
+        Saved::Undefined => format!("{name} lost"),
+        Saved::At(offset) => format!("{name} at CFA{offset:+}"),
+        Saved::Sum(offset) => format!("{name}=CFA{offset:+}"),
+        Saved::In(other) => format!("{name} in {}", register(other)),
+        Saved::AtExpression(_) | Saved::Expression(_) => format!("{name}=(expression)"),
+        Saved::Strange => format!("{name}=?"),
     }
 }

@@ -1,14 +1,15 @@
 //! What was proven about the rows of a target.
 
-use super::FileEvidence;
+use super::{FileEvidence, correct};
 use crate::analysis::CALLEE_SAVED;
 use crate::kept::Kept;
 use crate::proof::claim::{Cfa, Claim, Saved, dwarf, expression, registers_of};
 use crate::proof::imports::never_returning;
-use crate::proof::{Proofs, Proven, Source};
+use crate::proof::{Proofs, Proved, Proven, Source};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use surestack_cfi::Row;
 use surestack_walk::{CodeAddress, Module, RegisterSet, RowEvidence, RowProof, X86_64};
 
 /// What was proven about the modules of a target, by their start.
@@ -31,6 +32,8 @@ struct Instruction {
     at: u64,
     end: u64,
     evidence: RowEvidence,
+    /// The row that is right, where the frame or a register is contradicted and there is one that is proven.
+    corrected: Option<Box<Claim>>,
 }
 
 /// The instructions were looked for, or at, and do not say.
@@ -40,10 +43,18 @@ impl FileEvidence<'_> {
     /// What the instructions say about the row at `pc`.
     pub(super) fn prove_row(&self, pc: CodeAddress) -> RowEvidence {
         let rows = &self.answers.rows;
-        *rows.known.borrow_mut().get_or_find(pc, || self.find_row(pc).unwrap_or(UNDECIDED))
+        let find = || self.at_row(pc, |found| found.evidence).unwrap_or(UNDECIDED);
+        *rows.known.borrow_mut().get_or_find(pc, find)
     }
 
-    fn find_row(&self, pc: CodeAddress) -> Option<RowEvidence> {
+    /// The row that is proven in place of the one at `pc`, where that is wrong.
+    pub(crate) fn corrected_row(&self, pc: CodeAddress) -> Option<Row<'static>> {
+        let claim = self.at_row(pc, |found| found.corrected.as_deref().copied())??;
+        correct::row(&claim, pc)
+    }
+
+    /// Lends what was proven about the instruction at `pc`.
+    fn at_row<T>(&self, pc: CodeAddress, look: impl FnOnce(&Instruction) -> T) -> Option<T> {
         let module = self.modules.find(pc.lookup())?;
         let mut modules = self.answers.rows.modules.borrow_mut();
         let known = modules.entry(module.start).or_insert_with(|| self.begin(&module));
@@ -61,7 +72,7 @@ impl FileEvidence<'_> {
             CodeAddress::Exact(address) => found.at == linked(address),
             CodeAddress::Return(address) => found.end == linked(address),
         };
-        Some(if fits { found.evidence } else { UNDECIDED })
+        fits.then(|| look(found))
     }
 
     fn begin(&self, module: &Module<'_>) -> ProvenModule {
@@ -78,16 +89,21 @@ impl FileEvidence<'_> {
 /// The instructions of one function.
 fn prove(proofs: &Proofs, source: &Source<'_>, index: usize) -> Rc<[Instruction]> {
     let Some(function) = proofs.layout.functions().get(index).copied() else { return Rc::default() };
-    let (code, proven) = proofs.prove(source, index);
+    let Proved { code, proven, mut corrections } = proofs.prove(source, index);
     let steps = code.steps.iter().zip(proven).filter(|(step, _)| function.holds(step.at));
     let instruction = |(step, proven): (&crate::proof::code::Step, Proven)| {
+        let corrected = corrections.remove(&step.at).map(Box::new);
         let claim = usize::try_from(step.claim).ok().and_then(|claim| code.claims.get(claim));
-        Instruction { at: step.at, end: step.end(), evidence: evidence(source, proven, claim) }
+        let evidence = match &corrected {
+            Some(claim) if proven.frame == RowProof::Contradicted => correct::evidence(source, proven, claim),
+            _ => evidence(source, proven, claim),
+        };
+        Instruction { at: step.at, end: step.end(), evidence, corrected }
     };
     steps.map(instruction).collect()
 }
 
-fn evidence(source: &Source<'_>, proven: Proven, claim: Option<&Claim>) -> RowEvidence {
+pub(super) fn evidence(source: &Source<'_>, proven: Proven, claim: Option<&Claim>) -> RowEvidence {
     RowEvidence {
         frame: proven.frame,
         reads: claim.map_or(RegisterSet::EMPTY, |claim| reads(source, claim)),

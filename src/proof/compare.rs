@@ -47,6 +47,13 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// Whether something that the row says is not so.
+    pub fn is_wrong(self) -> bool {
+        self.frame == Match::Differs || self.frame == Match::Agrees && self.wrong != 0
+    }
+}
+
 /// When the row is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {

@@ -15,6 +15,7 @@
 use super::claim::{Cfa, Claim, Saved, expression};
 use super::code::{Callee, Code, NONE, Step, Way};
 use super::compare::{Finding, Match, Moment, compare};
+use super::correct::correct;
 use super::noreturn::{Return, Returns};
 use super::{Proven, Source, leaving};
 use crate::analysis::jump_table::{self, Table};
@@ -56,6 +57,8 @@ pub struct Run<'r, 'm> {
     /// By instruction: from where it was last executed.
     owner: Vec<u32>,
     found: Vec<Option<(Finding, Ground)>>,
+    /// By instruction: what holds where a row says something else.
+    contradicted: HashMap<usize, State>,
     /// By instruction: the states at jumps whose targets are not known.
     lost: BTreeMap<usize, Known>,
     tables: HashMap<usize, Option<Vec<u64>>>,
@@ -79,6 +82,7 @@ impl<'r, 'm> Run<'r, 'm> {
             queue: BTreeSet::new(),
             owner: vec![NONE; count],
             found: vec![None; count],
+            contradicted: HashMap::new(),
             lost: BTreeMap::new(),
             tables: HashMap::new(),
             leaving: BTreeSet::new(),
@@ -89,7 +93,7 @@ impl<'r, 'm> Run<'r, 'm> {
     }
 
     /// Executes everything. Returns what became of each instruction, in the order of [`Code::steps`].
-    pub fn finish(mut self) -> Vec<Proven> {
+    pub fn finish(&mut self) -> Vec<Proven> {
         self.enter();
         self.drain();
         self.dead = !self.incomplete && self.lost.is_empty() && self.code.labels.is_empty();
@@ -99,6 +103,25 @@ impl<'r, 'm> Run<'r, 'm> {
         let rewritten = leaving::rewritten(self.code, &self.leaving, &comes_back);
         let steps = self.code.steps.iter().enumerate();
         steps.map(|(index, step)| self.proven(index, step, &rewritten)).collect()
+    }
+
+    /// After [`Run::finish`]: the rows that would be right where the frame or a register is contradicted, as far as that is
+    /// proven.
+    pub fn corrections(&self) -> BTreeMap<u64, Claim> {
+        if self.left == 0 || self.incomplete || self.lost.values().any(|known| known.ground != Ground::Entry) {
+            return BTreeMap::new();
+        }
+        let corrected = |(index, state): (&usize, &State)| {
+            let step = self.code.steps.get(*index)?;
+            let (finding, ground) = self.found.get(*index).copied().flatten()?;
+            if !finding.is_wrong() || ground != Ground::Entry {
+                return None;
+            }
+            let lost = self.lost.values().map(|known| &known.state);
+            let claim = correct(self.source, step, moment(step), [state].into_iter().chain(lost))?;
+            Some((step.at, claim))
+        };
+        self.contradicted.iter().filter_map(corrected).collect()
     }
 
     /// The entries that the ABI knows.
@@ -267,11 +290,11 @@ impl<'r, 'm> Run<'r, 'm> {
             }
             let finding = match last {
                 Some((claim, finding)) if claim == step.claim && !matches!(step.way, Way::Call(_)) => Some(finding),
-                _ => self.claim(step).map(|claim| {
-                    let moment = if matches!(step.way, Way::Call(_)) { Moment::During } else { Moment::Before };
-                    compare(self.source, claim, &known.state, step.at, moment)
-                }),
+                _ => self.claim(step).map(|claim| compare(self.source, claim, &known.state, step.at, moment(step))),
             };
+            if finding.is_some_and(Finding::is_wrong) {
+                self.contradicted.insert(index, known.state.clone());
+            }
             if let Some(slot) = self.found.get_mut(index) {
                 *slot = finding.map(|finding| (finding, known.ground));
             }
@@ -468,6 +491,11 @@ impl<'r, 'm> Run<'r, 'm> {
         }
         proven
     }
+}
+
+/// When the row at `step` is used.
+fn moment(step: &Step) -> Moment {
+    if matches!(step.way, Way::Call(_)) { Moment::During } else { Moment::Before }
 }
 
 /// Whether executing `op` can change how a row stands to what holds.

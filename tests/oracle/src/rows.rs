@@ -3,6 +3,7 @@
 //! At the first visit of each instruction the row that covers it is followed, one step, and compared with what the shadow
 //! knows of the frame: where its return address lies, and what the registers held that it must hand back. A row that is
 //! called proven must be right, one that is called contradicted must be wrong; where nothing is claimed it is only counted.
+//! The row that is proven in place of a contradicted one must be right as well.
 
 pub mod table;
 
@@ -13,7 +14,9 @@ use crate::session::{Called, Event, Session};
 use crate::symbols::Symbols;
 use crate::targets::Target;
 use std::collections::BTreeMap;
-use surestack::walk::{CodeAddress, Regs, RowEvidence, RowProof, Step, Unwinder, X86_64};
+use surestack::snapshot::Thread;
+use surestack::trace::Tracer;
+use surestack::walk::{CodeAddress, FoundBy, Regs, RowEvidence, RowProof, Step, Unwinder, X86_64};
 use surestack_cfi::{Cfi, DwarfRows};
 
 /// rbx, rbp, r12 to r15.
@@ -27,6 +30,8 @@ pub struct Counts {
     pub skipped: u64,
     /// The frame (its address and return address), by what is said of it.
     pub frames: BTreeMap<&'static str, Seen>,
+    /// Steps by rows that are proven in place of contradicted ones, with all registers that they find.
+    pub corrected: Seen,
     /// Registers of which it is proven that they are as the row says.
     pub proven: Seen,
     /// Registers on the row's word alone.
@@ -60,7 +65,7 @@ impl Counts {
     /// Proofs that execution refutes: proven and wrong, or contradicted and right.
     pub fn refuted(&self) -> u64 {
         let of = |proof: RowProof| self.frames.get(word(proof)).copied().unwrap_or_default();
-        of(RowProof::Proven).wrong + of(RowProof::Contradicted).right + self.proven.wrong
+        of(RowProof::Proven).wrong + of(RowProof::Contradicted).right + self.proven.wrong + self.corrected.wrong
     }
 }
 
@@ -96,10 +101,14 @@ pub fn measure(target: &Target, plan: &Plan) -> Result<Counts> {
                 let target = tracer.target(thread.stop);
                 let mut caller = Regs::new();
                 let step = Cfi(DwarfRows).step(&target, &thread.regs, &mut caller);
-                let pc = CodeAddress::Exact(stop.registers.rip);
-                (step, caller, target.evidence.row(pc))
+                let evidence = target.evidence.row(CodeAddress::Exact(stop.registers.rip));
+                let corrected = (evidence.frame == RowProof::Contradicted).then(|| corrected(tracer, thread)).flatten();
+                (step, caller, evidence, corrected)
             });
-            let (result, caller, evidence) = followed.map_err(|e| Error::new(e.to_string()))?;
+            let (result, caller, evidence, corrected) = followed.map_err(|e| Error::new(e.to_string()))?;
+            if let Some((cfa, regs)) = &corrected {
+                counts.corrected.note(is_caller(called, *cfa, regs));
+            }
             let Ok(Step::Caller { cfa, .. }) = result else {
                 counts.skipped += 1;
                 continue;
@@ -118,15 +127,40 @@ pub fn measure(target: &Target, plan: &Plan) -> Result<Counts> {
     Ok(counts)
 }
 
+/// The first step of the walk, where a contradicted row was put right.
+fn corrected(tracer: &Tracer<'_>, thread: &Thread) -> Option<(u64, Regs)> {
+    let mut found = None;
+    tracer.walk(&thread.regs, thread.stop, |frame| {
+        if frame.index == 1 && frame.found_by == FoundBy::Corrected {
+            found = frame.callee_cfa.map(|cfa| (cfa, *frame.regs));
+        }
+    });
+    found
+}
+
+/// Whether these are the registers of the caller, as far as they are known.
+fn is_caller(called: Called, cfa: u64, caller: &Regs) -> bool {
+    let known =
+        X86_64.callee_saved.iter().zip(called.saved).filter_map(|(register, was)| Some((caller.get(*register)?, was)));
+    is_frame(called, cfa, caller) && known.into_iter().all(|(found, was)| found == was)
+}
+
+fn is_frame(called: Called, cfa: u64, caller: &Regs) -> bool {
+    cfa == called.slot.wrapping_add(8) && caller.pc().map(CodeAddress::value) == Some(called.address)
+}
+
 impl Counts {
     /// Counts one instruction; says what was not as it should be.
     fn compare(&mut self, called: Called, cfa: u64, caller: &Regs, evidence: &RowEvidence) -> Vec<String> {
         let mut wrong = Vec::new();
-        let right = cfa == called.slot.wrapping_add(8) && caller.pc().map(CodeAddress::value) == Some(called.address);
+        let right = is_frame(called, cfa, caller);
         self.frames.entry(word(evidence.frame)).or_default().note(right);
         if right == (evidence.frame == RowProof::Contradicted) {
             let was = if right { "right" } else { "wrong" };
             wrong.push(format!("its frame is {} and was {was}", word(evidence.frame)));
+        }
+        if evidence.frame == RowProof::Contradicted {
+            return wrong;
         }
         let proven = evidence.saved.and(evidence.kept);
         for (i, &register) in X86_64.callee_saved.iter().take(SAVED).enumerate() {

@@ -12,8 +12,10 @@ pub fn table(outcomes: &[(&str, Counts)]) -> String {
     GRADES.iter().for_each(|grade| {
         let _ = write!(out, " {grade}: right | wrong |");
     });
-    out.push_str(" registers proven: right | wrong | not proven: right | wrong |\n|---|--:|");
-    out.push_str(&"--:|".repeat(2 * GRADES.len() + 4));
+    out.push_str(
+        " corrected: right | wrong | registers proven: right | wrong | not proven: right | wrong |\n|---|--:|",
+    );
+    out.push_str(&"--:|".repeat(2 * GRADES.len() + 6));
     out.push('\n');
     let mut all = Counts::default();
     for (name, counts) in outcomes {
@@ -40,7 +42,7 @@ pub fn table(outcomes: &[(&str, Counts)]) -> String {
 fn row(out: &mut String, name: &str, counts: &Counts) {
     let _ = write!(out, "| {name} | {} |", counts.asked());
     let frames = GRADES.iter().map(|grade| counts.frames.get(grade).copied().unwrap_or_default());
-    for Seen { right, wrong } in frames.chain([counts.proven, counts.unproven]) {
+    for Seen { right, wrong } in frames.chain([counts.corrected, counts.proven, counts.unproven]) {
         let _ = write!(out, " {right} | {wrong} |");
     }
     out.push('\n');
@@ -52,6 +54,7 @@ fn add(all: &mut Counts, counts: &Counts) {
         sum.wrong += seen.wrong;
     };
     all.skipped += counts.skipped;
+    add(&mut all.corrected, counts.corrected);
     add(&mut all.proven, counts.proven);
     add(&mut all.unproven, counts.unproven);
     for (grade, seen) in &counts.frames {
