@@ -187,6 +187,19 @@ fn every_case_of_a_switch_is_proven_through_its_jump_table() {
     }
 }
 
+// clang: a case that cannot happen leads to where the function ends.
+#[test]
+fn a_table_is_read_on_behind_an_entry_that_leads_to_the_functions_end() {
+    let built = assembled(
+        "sub $8,%rsp\n.cfi_adjust_cfa_offset 8\nmovzbl %dil,%edi\nlea table(%rip),%rdx\nmovslq (%rdx,%rdi,4),%rax
+         add %rdx,%rax\njmp *%rax\none: jmp both\nother: push %rax\n.cfi_remember_state\n.cfi_adjust_cfa_offset 8\njmp both
+         .cfi_restore_state\nboth: add $8,%rsp\n.cfi_adjust_cfa_offset -8\nret\n.cfi_endproc\nend: nop
+         .section .rodata\ntable: .long one-table, end-table, other-table, 0x7fffffff\n.text\n.cfi_startproc",
+    );
+    assert_ne!(built.grade("both"), RowProof::Proven);
+    assert_eq!(built.grade("other"), RowProof::Proven);
+}
+
 #[test]
 fn a_realigned_stack_is_followed_through_its_expressions() {
     let source = "void h(void *); void f(int n, ...) { char b[64] __attribute__((aligned(64))); __builtin_va_list a;

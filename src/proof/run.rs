@@ -427,7 +427,12 @@ impl<'r, 'm> Run<'r, 'm> {
         let (jump, before) = decoded.split_last()?;
         let by_state = self.table(jump, known).map(|table| (table, jump_table::bound(before, jump)));
         let (table, count) = by_state.or_else(|| jump_table::find(before, jump))?;
-        let inside = |address: u64| self.code.find(address.wrapping_sub(self.bias(table))).is_some();
+        // What cannot happen leads behind the function's last instruction.
+        let is_end = |address: u64| self.code.members.iter().any(|member| member.extent.end == address);
+        let inside = |address: u64| {
+            let address = address.wrapping_sub(self.bias(table));
+            self.code.find(address).is_some() || is_end(address)
+        };
         // A comparison may belong to something else: then the table itself says where it ends.
         let counted = count.and_then(|count| jump_table::targets(self.source, table, Some(count), &inside));
         let found = counted.or_else(|| jump_table::targets(self.source, table, None, &inside))?;
