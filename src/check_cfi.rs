@@ -1,9 +1,11 @@
 //! The unwind information of one file, checked against its instructions.
 
+pub mod document;
+mod known;
 mod print;
 
 use crate::error::Error;
-use crate::image::Image;
+use crate::image::{Find, Image};
 use crate::proof::claim::Claim;
 use crate::proof::code::Step;
 use crate::proof::imports::never_returning;
@@ -78,6 +80,8 @@ pub struct Contradiction {
     pub claim: Claim,
     /// What it would have to say, where that is proven.
     pub corrected: Option<Claim>,
+    /// What was known before to be wrong in the function.
+    pub known: Option<&'static str>,
 }
 
 /// An image as memory at its linked addresses.
@@ -96,7 +100,16 @@ impl Memory for Linked<'_> {
 /// # Errors
 /// [`Error::Read`] and [`Error::NotElf`] where it cannot be read.
 pub fn file(path: &Path) -> Result<Checked, Error> {
-    Ok(image(&Image::open(path)?))
+    let whole = Image::open(path)?;
+    let mut checked = image(&whole);
+    if let Some(debug) = Find::default().debug_file(&whole, path) {
+        checked.name(&debug);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    for found in &mut checked.contradictions {
+        found.known = known::what(&name, found.function);
+    }
+    Ok(checked)
 }
 
 /// Checks an image.
@@ -142,6 +155,7 @@ pub fn image(image: &Image) -> Checked {
                         proven,
                         claim: *claim,
                         corrected,
+                        known: None,
                     });
                 }
             }
@@ -191,6 +205,11 @@ impl Checked {
             let instruction = Decoder::with_ip(64, bytes, found.address, DecoderOptions::NONE).decode();
             formatter.format(&instruction, &mut found.instruction);
         }
+        self.name(image);
+    }
+
+    /// Adds the names that `image` has.
+    fn name(&mut self, image: &Image) {
         if self.contradictions.is_empty() {
             return;
         }

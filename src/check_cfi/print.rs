@@ -62,7 +62,8 @@ impl Checked {
             if function != Some(found.function) {
                 function = Some(found.function);
                 let name = found.name.as_deref().unwrap_or("(no symbol)");
-                writeln!(out, "\n{:#x} {name}", found.function)?;
+                let known = found.known.map_or(String::new(), |what| format!(" (known: {what})"));
+                writeln!(out, "\n{:#x} {name}{known}", found.function)?;
             }
             writeln!(out, "  {:#x}  {:<40} {}", found.address, found.instruction, found.says())?;
         }
@@ -80,6 +81,7 @@ impl Checked {
                 "instruction": found.instruction,
                 "row": found.claimed(),
                 "code": found.found(),
+                "known": found.known,
             })
         });
         json!({
@@ -101,6 +103,11 @@ impl Checked {
 }
 
 impl Contradiction {
+    /// Whether the frame is wrong, and not only a register.
+    pub fn is_frame(&self) -> bool {
+        self.proven.frame == RowProof::Contradicted
+    }
+
     /// What the row says, and what is true.
     pub fn says(&self) -> String {
         format!("row: {}; code: {}", self.claimed(), self.found())
@@ -124,7 +131,7 @@ impl Contradiction {
     }
 
     fn of(&self, claim: &Claim) -> String {
-        if self.proven.frame == RowProof::Contradicted {
+        if self.is_frame() {
             return match claim.cfa {
                 Cfa::Register(number, offset) => format!("CFA={}{offset:+}", register(number)),
                 Cfa::Expression(_) => "CFA=(expression)".to_owned(),

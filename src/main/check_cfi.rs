@@ -18,11 +18,24 @@ pub struct CheckCfi {
     /// One JSON object for each file
     #[arg(long)]
     json: bool,
+    /// Writes two tables about the files into this document, between its markers `<!-- check-cfi: begin -->` and
+    /// `<!-- check-cfi: end -->` where it has them
+    #[arg(long, value_name = "DOCUMENT", conflicts_with_all = ["json", "table"])]
+    document: Option<PathBuf>,
 }
 
 impl CheckCfi {
     /// Checks the files and prints what was found: 0 nothing is contradicted, 1 something is, 3 a file cannot be read.
     pub fn run(&self) -> ExitCode {
+        if let Some(path) = &self.document {
+            return match check_cfi::document::write(path, &self.files) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    anstream::eprintln!("surestack: {error}");
+                    ExitCode::from(3)
+                }
+            };
+        }
         let mut out = io::stdout().lock();
         let (mut contradicted, mut unreadable) = (false, false);
         if self.table {
