@@ -9,11 +9,13 @@ use crate::image::{Find, Image};
 use crate::proof::claim::Claim;
 use crate::proof::code::Step;
 use crate::proof::imports::never_returning;
+use crate::proof::layout::Layout;
 use crate::proof::{Proofs, Proved, Proven, Source};
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
-use surestack_walk::{Memory, RowProof};
+use surestack_walk::RowProof;
 
 pub use print::TABLE_HEAD;
 
@@ -84,17 +86,6 @@ pub struct Contradiction {
     pub known: Option<&'static str>,
 }
 
-/// An image as memory at its linked addresses.
-pub struct Linked<'i>(pub &'i Image);
-
-impl Memory for Linked<'_> {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), surestack_walk::Error> {
-        let bytes = self.0.at(address, into.len()).ok_or(surestack_walk::Error::Unreadable { address })?;
-        into.copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
 /// Checks the file at `path`.
 ///
 /// # Errors
@@ -115,12 +106,10 @@ pub fn file(path: &Path) -> Result<Checked, Error> {
 /// Checks an image.
 pub fn image(image: &Image) -> Checked {
     let began = cpu();
-    let memory = Linked(image);
     let never = never_returning(image);
     let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
-    let source =
-        Source { memory: &memory, bias: 0, unwind: image.unwind(), runs: false, never_returns: &never_returns };
-    let proofs = Proofs::new(&source);
+    let source = Source { memory: image, bias: 0, unwind: image.unwind(), runs: false, never_returns: &never_returns };
+    let proofs = Proofs::new(Rc::new(Layout::new(&source)));
     let functions = proofs.layout.functions();
     let mut checked = Checked::default();
     let mut done = vec![false; functions.len()];

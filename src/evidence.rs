@@ -2,6 +2,7 @@
 
 mod call_site;
 mod correct;
+mod files;
 mod frame;
 mod landing;
 mod linkage;
@@ -11,6 +12,7 @@ mod reach;
 mod root;
 mod text;
 
+pub use files::FileProofs;
 pub use text::Unprobed;
 mod row;
 
@@ -52,6 +54,14 @@ pub struct Answers {
     texts: RefCell<Kept<u64, Proof>>,
     unchanged: RefCell<Kept<CodeAddress, Proof>>,
     rows: row::Rows,
+    files: FileProofs,
+}
+
+impl Answers {
+    /// None yet, but what was proven of files.
+    pub fn sharing(files: &FileProofs) -> Self {
+        Self { files: files.clone(), ..Self::default() }
+    }
 }
 
 /// What the code of one target says about calls and roots. Answers are kept.

@@ -20,7 +20,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
-use surestack_walk::UnwindSections;
+use surestack_walk::{Memory, UnwindSections};
 
 pub use dynamic::Plt;
 pub use elf::Segment;
@@ -180,6 +180,15 @@ pub(crate) fn map(path: &Path) -> Result<Mmap, Error> {
     // yields other bytes, which every parser here takes as hostile anyway.
     let map = unsafe { Mmap::map(&file) };
     map.map_err(refused)
+}
+
+/// The bytes of the file at their linked addresses.
+impl Memory for Image {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), surestack_walk::Error> {
+        let bytes = self.at(address, into.len()).ok_or(surestack_walk::Error::Unreadable { address })?;
+        into.copy_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// The build ID of an ELF file (`NT_GNU_BUILD_ID`), of any length.

@@ -30,6 +30,7 @@ use layout::Layout;
 use noreturn::Returns;
 use run::Run;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use surestack_walk::{Error, Memory, RowProof, UnwindSections};
 
 /// Most functions that are looked at together. What hangs together more widely is looked at in part.
@@ -86,18 +87,17 @@ pub struct Proved {
 }
 
 /// One module and what was found out about it.
-#[derive(Default)]
 pub struct Proofs {
     /// Its functions.
-    pub layout: Layout,
+    pub layout: Rc<Layout>,
     /// Which of them return.
     pub returns: Returns,
 }
 
 impl Proofs {
-    /// Reads the functions of `source`.
-    pub fn new(source: &Source<'_>) -> Self {
-        Self { layout: Layout::new(source), returns: Returns::default() }
+    /// Nothing is found out yet about these functions.
+    pub fn new(layout: Rc<Layout>) -> Self {
+        Self { layout, returns: Returns::default() }
     }
 
     /// The function at `index` and those looked at together with it.

@@ -6,6 +6,7 @@
 
 mod request;
 
+use crate::evidence::FileProofs;
 use crate::image::Find;
 use crate::snapshot::process::StoppedProcess;
 use crate::trace::{Judged, Known, Tracer};
@@ -82,6 +83,8 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<
 struct Server {
     processes: HashMap<u32, Process>,
     find: Find,
+    /// What was proven of the files that they map.
+    files: FileProofs,
 }
 
 /// What is known of a process while its mappings stay the same.
@@ -124,11 +127,11 @@ impl Server {
             Some(process) if process.generation == generation => process,
             Some(Process { mut stopped, .. }) => {
                 stopped.refresh()?;
-                Process { generation, stopped, known: Known::default() }
+                Process { generation, stopped, known: Known::sharing(&self.files) }
             }
             None => {
                 let stopped = StoppedProcess::open(pid, self.find.clone())?;
-                Process { generation, stopped, known: Known::default() }
+                Process { generation, stopped, known: Known::sharing(&self.files) }
             }
         };
         if self.processes.len() >= PROCESSES {

@@ -5,7 +5,7 @@
 //! ```
 
 use crate::corrected::Corrected;
-use crate::evidence::{Answers, FileEvidence};
+use crate::evidence::{Answers, FileEvidence, FileProofs};
 use crate::rows::{AnalysedRows, CachedRows};
 use crate::snapshot::Snapshot;
 use std::rc::Rc;
@@ -38,6 +38,13 @@ pub struct Known {
     analysed: Cfi<CachedRows<AnalysedRows>>,
     framehop: Framehop,
     answers: Rc<Answers>,
+}
+
+impl Known {
+    /// Nothing but what was proven of files, for this target and others.
+    pub fn sharing(files: &FileProofs) -> Self {
+        Self { answers: Rc::new(Answers::sharing(files)), ..Self::default() }
+    }
 }
 
 /// Walks and judges threads of one snapshot.

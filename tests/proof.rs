@@ -3,10 +3,12 @@
 
 use std::path::Path;
 use std::process::Command;
-use surestack::check_cfi::{self, Checked, Linked};
+use std::rc::Rc;
+use surestack::check_cfi::{self, Checked};
 use surestack::image::Image;
 use surestack::proof::claim::{Cfa, Saved};
 use surestack::proof::code::Code;
+use surestack::proof::layout::Layout;
 use surestack::proof::run::Run;
 use surestack::proof::{Proofs, Source};
 use surestack_walk::RowProof;
@@ -235,9 +237,8 @@ fn library(name: &str) -> Option<Image> {
 #[test]
 fn no_row_that_was_changed_is_proven() {
     let Some(image) = library("libc.so.6") else { return };
-    let memory = Linked(&image);
-    let source = Source { memory: &memory, bias: 0, unwind: image.unwind(), runs: false, never_returns: &|_| false };
-    let proofs = Proofs::new(&source);
+    let source = Source { memory: &image, bias: 0, unwind: image.unwind(), runs: false, never_returns: &|_| false };
+    let proofs = Proofs::new(Rc::new(Layout::new(&source)));
     let mut before = 0;
     for index in (0..proofs.layout.functions().len()).step_by(23) {
         let members = proofs.layout.together(index, 8);

@@ -1,10 +1,12 @@
 //! What was proven about the rows of a target.
 
+use super::files::ProvenFile;
 use super::{FileEvidence, correct};
 use crate::analysis::CALLEE_SAVED;
 use crate::kept::Kept;
 use crate::proof::claim::{Cfa, Claim, Saved, dwarf, expression, registers_of};
 use crate::proof::imports::never_returning;
+use crate::proof::layout::Layout;
 use crate::proof::{Proofs, Proved, Proven, Source};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,19 +18,22 @@ use surestack_walk::{CodeAddress, Module, RegisterSet, RowEvidence, RowProof, X8
 #[derive(Default)]
 pub(super) struct Rows {
     known: RefCell<Kept<CodeAddress, RowEvidence>>,
+    /// What is proven of their files, for those whose code is the file's.
+    files: RefCell<HashMap<u64, Option<Rc<ProvenFile>>>>,
     modules: RefCell<HashMap<u64, ProvenModule>>,
 }
 
-#[derive(Default)]
-struct ProvenModule {
+/// A module and what was proven about its rows.
+pub(super) struct ProvenModule {
     proofs: Proofs,
     /// Slots of functions that are known by name never to return, ascending. What is not bound yet says nothing else.
-    never: Vec<u64>,
+    never: Rc<[u64]>,
     functions: Kept<u64, Rc<[Instruction]>>,
+    proven: usize,
 }
 
 /// An instruction and what was proven about its row. Linked address.
-struct Instruction {
+pub(super) struct Instruction {
     at: u64,
     end: u64,
     evidence: RowEvidence,
@@ -53,36 +58,94 @@ impl FileEvidence<'_> {
         correct::row(&claim, pc)
     }
 
-    /// Lends what was proven about the instruction at `pc`.
-    fn at_row<T>(&self, pc: CodeAddress, look: impl FnOnce(&Instruction) -> T) -> Option<T> {
+    /// Lends what was proven about the instruction at `pc`: from its file alone where that says all, or else with what is
+    /// mapped here.
+    fn at_row<T>(&self, pc: CodeAddress, look: impl Fn(&Instruction) -> T) -> Option<T> {
         let module = self.modules.find(pc.lookup())?;
-        let mut modules = self.answers.rows.modules.borrow_mut();
-        let known = modules.entry(module.start).or_insert_with(|| self.begin(&module));
-        let linked = |address: u64| address.wrapping_sub(module.bias);
-        let index = known.proofs.layout.function(linked(pc.lookup()))?;
-        let start = known.proofs.layout.functions().get(index)?.start;
-        let ProvenModule { proofs, never, functions } = known;
-        let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
-        let source = self.source(&module, &never_returns);
-        let function = functions.get_or_find(start, || prove(proofs, &source, index));
-        let after = function.partition_point(|found| found.at <= linked(pc.lookup()));
-        let found = function.get(after.checked_sub(1)?)?;
-        // An address in the middle of an instruction is none that was looked at.
-        let fits = match pc {
-            CodeAddress::Exact(address) => found.at == linked(address),
-            CodeAddress::Return(address) => found.end == linked(address),
+        let linked = match pc {
+            CodeAddress::Exact(address) => CodeAddress::Exact(address.wrapping_sub(module.bias)),
+            CodeAddress::Return(address) => CodeAddress::Return(address.wrapping_sub(module.bias)),
         };
-        fits.then(|| look(found))
+        let mut files = self.answers.rows.files.borrow_mut();
+        let file = files.entry(module.start).or_insert_with(|| self.proven_file(&module)).as_ref();
+        if let Some(found) = file.and_then(|file| file.at(linked, &look)) {
+            return Some(found);
+        }
+        let mut modules = self.answers.rows.modules.borrow_mut();
+        let known = modules.entry(module.start).or_insert_with(|| self.begin(&module, file.map(|file| file.layout())));
+        let never = known.never();
+        let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
+        known.at(&self.source(&module, &never_returns), linked, look)
     }
 
-    fn begin(&self, module: &Module<'_>) -> ProvenModule {
-        let proofs = Proofs::new(&self.source(module, &|_| false));
+    fn begin(&self, module: &Module<'_>, layout: Option<Rc<Layout>>) -> ProvenModule {
+        let layout = layout.unwrap_or_else(|| Rc::new(Layout::new(&self.source(module, &|_| false))));
         let never = self.image(module.start).map(|(_, _, image)| never_returning(image)).unwrap_or_default();
-        ProvenModule { proofs, never, functions: Kept::default() }
+        ProvenModule::new(layout, never.into())
     }
 
     fn source<'m>(&'m self, module: &Module<'m>, never_returns: &'m dyn Fn(u64) -> bool) -> Source<'m> {
         Source { memory: &self.code, bias: module.bias, unwind: module.unwind, runs: true, never_returns }
+    }
+}
+
+impl ProvenModule {
+    /// A module of which nothing is proven yet.
+    pub(super) fn new(layout: Rc<Layout>, never: Rc<[u64]>) -> Self {
+        Self { proofs: Proofs::new(layout), never, functions: Kept::default(), proven: 0 }
+    }
+
+    /// Its functions.
+    pub(super) fn layout(&self) -> Rc<Layout> {
+        Rc::clone(&self.proofs.layout)
+    }
+
+    /// Slots of functions that never return.
+    pub(super) fn never(&self) -> Rc<[u64]> {
+        Rc::clone(&self.never)
+    }
+
+    /// How many functions were proven.
+    pub(super) fn proven(&self) -> usize {
+        self.proven
+    }
+
+    /// Lends what was proven about the instruction at a linked address.
+    pub(super) fn at<T>(
+        &mut self,
+        source: &Source<'_>,
+        pc: CodeAddress,
+        look: impl FnOnce(&Instruction) -> T,
+    ) -> Option<T> {
+        let Self { proofs, functions, proven, .. } = self;
+        let index = proofs.layout.function(pc.lookup())?;
+        let start = proofs.layout.functions().get(index)?.start;
+        let function = functions.get_or_find(start, || {
+            *proven = proven.saturating_add(1);
+            prove(proofs, source, index)
+        });
+        let after = function.partition_point(|found| found.at <= pc.lookup());
+        let found = function.get(after.checked_sub(1)?)?;
+        // An address in the middle of an instruction is none that was looked at.
+        let fits = match pc {
+            CodeAddress::Exact(address) => found.at == address,
+            CodeAddress::Return(address) => found.end == address,
+        };
+        fits.then(|| look(found))
+    }
+}
+
+impl Instruction {
+    /// Whether everything about its row is decided.
+    pub(super) fn is_whole(&self) -> bool {
+        match self.evidence.frame {
+            RowProof::Proven => {
+                let known = self.evidence.saved.and(self.evidence.kept);
+                CALLEE_SAVED.iter().all(|number| with(known, *number) == known)
+            }
+            RowProof::Contradicted => self.corrected.is_some(),
+            RowProof::Assumed | RowProof::Undecided | RowProof::Unknown => false,
+        }
     }
 }
 
