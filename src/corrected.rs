@@ -77,19 +77,19 @@ impl Unwinder for Corrected<'_> {
 
 impl Corrected<'_> {
     /// The step by the row that is proven in place of a contradicted one. Where it leads to no call and the tables lead to
-    /// one, something that a proof believes is not so here: then it is left alone.
+    /// one, something that a proof believes is not so here: then it is left alone. So is code that nobody calls.
     fn proven(&self, target: &Target<'_>, callee: &Regs, caller: &mut Regs) -> Option<Step> {
         let row = self.evidence.corrected_row(callee.pc()?)?;
-        let Ok(Step::Caller { cfa, return_slot, link, .. }) = apply(&row, target, callee, caller) else { return None };
+        let mut other = Regs::new();
         let leads = |regs: &Regs| regs.pc().is_some_and(|pc| is_returned_to(target, pc.value()));
-        if !leads(caller) {
-            let mut other = Regs::new();
-            let tables = self.dwarf.step(target, callee, &mut other);
-            if matches!(tables, Ok(Step::Caller { link: Link::Call, .. })) && leads(&other) {
-                return None;
-            }
-        }
-        Some(Step::Caller { cfa, return_slot, link, found_by: FoundBy::Corrected })
+        let by_tables = match self.dwarf.step(target, callee, &mut other) {
+            Ok(Step::Caller { link: Link::Call, .. }) => leads(&other),
+            Ok(_) => return None,
+            Err(_) => false,
+        };
+        let Ok(Step::Caller { cfa, return_slot, link, .. }) = apply(&row, target, callee, caller) else { return None };
+        let found_by = FoundBy::Corrected;
+        (leads(caller) || !by_tables).then_some(Step::Caller { cfa, return_slot, link, found_by })
     }
 
     /// Takes the registers about which the tables are wrong from where the instructions saved them. Those that they have
