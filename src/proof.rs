@@ -1,4 +1,4 @@
-//! Unwind rows proven against the instructions. x86_64, `.eh_frame`.
+//! Unwind rows proven against the instructions. x86_64, `.eh_frame` and `.debug_frame`.
 //!
 //! ```text
 //!   Layout      which functions there are, and which of them have to be looked at together

@@ -104,6 +104,20 @@ fn rows_that_follow_every_push_are_proven() {
 }
 
 #[test]
+fn rows_that_only_a_debugger_has_are_checked_as_well() {
+    let code = "push %rbx\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbx,-16\nnop\npop %rbx\n.cfi_adjust_cfa_offset -8\n.cfi_restore rbx\nret";
+    let function = |body: &str| format!(".cfi_sections .debug_frame\nf: .cfi_startproc\n{body}\n.cfi_endproc\n");
+    all_proven(&build("s", &function(code), &["-nostdlib"]));
+    let built = build("s", &function("push %rbx\nin: nop\npop %rbx\nout: ret"), &["-nostdlib"]);
+    assert_eq!((built.grade("in"), built.grade("out")), (RowProof::Contradicted, RowProof::Proven));
+    // Where both sections have a function, the one that the program itself uses counts.
+    let both = code.replace("nop", "in: nop\n.cfi_escape 0");
+    let source = format!(".cfi_sections .eh_frame,.debug_frame\nf: .cfi_startproc\n{both}\n.cfi_endproc\n");
+    let checked = build("s", &source, &["-nostdlib"]).checked();
+    assert_eq!((checked.counts.functions, checked.counts.proven), (1, 4));
+}
+
+#[test]
 fn a_push_without_a_row_is_contradicted_until_it_is_popped() {
     let built = assembled("push %rbx\nin: nop\npop %rbx\nout: ret");
     assert_eq!(built.grade("f"), RowProof::Proven);

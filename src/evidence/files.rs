@@ -5,7 +5,7 @@
 //! undecided here, and is looked for in each target.
 
 use super::FileEvidence;
-use super::row::{Instruction, ProvenModule};
+use super::row::{Instruction, ProvenModule, eh_frame_only};
 use crate::image::{BuildId, Image};
 use crate::proof::Source;
 use crate::proof::imports::never_returning;
@@ -79,7 +79,7 @@ impl ProvenFile {
 }
 
 fn source<'m>(image: &'m Image, never_returns: &'m dyn Fn(u64) -> bool) -> Source<'m> {
-    Source { memory: image, bias: 0, unwind: image.unwind(), runs: false, never_returns }
+    Source { memory: image, bias: 0, unwind: eh_frame_only(image.unwind()), runs: false, never_returns }
 }
 
 impl FileEvidence<'_> {

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use surestack_cfi::Row;
-use surestack_walk::{CodeAddress, Module, RegisterSet, RowEvidence, RowProof, X86_64};
+use surestack_walk::{CodeAddress, Module, RegisterSet, RowEvidence, RowProof, UnwindSections, X86_64};
 
 /// What was proven about the modules of a target, by their start.
 #[derive(Default)]
@@ -85,8 +85,19 @@ impl FileEvidence<'_> {
     }
 
     fn source<'m>(&'m self, module: &Module<'m>, never_returns: &'m dyn Fn(u64) -> bool) -> Source<'m> {
-        Source { memory: &self.code, bias: module.bias, unwind: module.unwind, runs: true, never_returns }
+        Source {
+            memory: &self.code,
+            bias: module.bias,
+            unwind: eh_frame_only(module.unwind),
+            runs: true,
+            never_returns,
+        }
     }
+}
+
+/// Code with nothing but `.debug_frame` need not keep to the ABI on which proofs rest: Go's keeps no registers.
+pub(super) fn eh_frame_only(unwind: UnwindSections<'_>) -> UnwindSections<'_> {
+    UnwindSections { debug_frame: None, debug_frame_hdr: None, ..unwind }
 }
 
 impl ProvenModule {

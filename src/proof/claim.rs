@@ -4,15 +4,18 @@ use super::Source;
 use super::layout::{Extent, bases};
 use crate::analysis::{CALLEE_SAVED, SP};
 use gimli::{EndianSlice, LittleEndian, RegisterRule, UnwindSection};
+use surestack_walk::{RowSource, Section};
 
 /// Most rows of one function.
 const MOST: usize = 1 << 16;
 /// The return address column on x86_64.
 const RETURN: gimli::Register = gimli::X86_64::RA;
 
-/// Bytes of a DWARF expression in `.eh_frame`.
+/// Bytes of a DWARF expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes {
+    /// The section they are in.
+    pub section: RowSource,
     /// Offset of the first.
     pub offset: usize,
     /// How many.
@@ -117,34 +120,65 @@ impl<'s, 'm> Reader<'s, 'm> {
 
     /// The rows of `function`; `None` where they cannot be read.
     pub fn rows(&mut self, function: &Extent) -> Option<Claims> {
-        let section = self.source.unwind.eh_frame?;
-        let mut eh_frame = gimli::EhFrame::new(section.bytes, LittleEndian);
-        eh_frame.set_address_size(8);
-        let bases = bases(self.source, section.address);
-        let fde = eh_frame
-            .fde_from_offset(&bases, gimli::EhFrameOffset(function.fde), gimli::EhFrame::cie_from_offset)
-            .ok()?;
+        let bytes = section(self.source, function.section)?;
+        if function.section == RowSource::DebugFrame {
+            let table = debug_frame(bytes);
+            return self.read(&table, bytes.address, gimli::DebugFrameOffset(function.fde), function.section);
+        }
+        self.read(&eh_frame(bytes), bytes.address, gimli::EhFrameOffset(function.fde), function.section)
+    }
+
+    fn read<S>(&mut self, table: &S, address: u64, offset: S::Offset, section: RowSource) -> Option<Claims>
+    where
+        S: UnwindSection<EndianSlice<'m, LittleEndian>>,
+        S::Offset: gimli::UnwindOffset<usize>,
+    {
+        let bases = bases(self.source, address);
+        let fde = table.fde_from_offset(&bases, offset, S::cie_from_offset).ok()?;
         if fde.cie().return_address_register() != RETURN {
             return None;
         }
-        let mut table = fde.rows(&eh_frame, &bases, &mut self.context).ok()?;
+        let mut rows = fde.rows(table, &bases, &mut self.context).ok()?;
         let mut claims = Claims { rows: Vec::new(), signal: fde.is_signal_trampoline() };
-        while let Some(row) = table.next_row().ok()? {
+        while let Some(row) = rows.next_row().ok()? {
             if claims.rows.len() == MOST {
                 return None;
             }
-            claims.rows.push(claim(row));
+            claims.rows.push(claim(row, section));
         }
         Some(claims)
     }
 }
 
-fn claim(row: &gimli::UnwindTableRow<usize>) -> Claim {
+/// A section with unwind information.
+pub fn section<'m>(source: &Source<'m>, which: RowSource) -> Option<Section<'m>> {
+    match which {
+        RowSource::EhFrame => source.unwind.eh_frame,
+        RowSource::DebugFrame => source.unwind.debug_frame,
+        RowSource::Table => None,
+    }
+}
+
+/// `.eh_frame` as gimli reads it.
+pub fn eh_frame(section: Section<'_>) -> gimli::EhFrame<EndianSlice<'_, LittleEndian>> {
+    let mut eh_frame = gimli::EhFrame::new(section.bytes, LittleEndian);
+    eh_frame.set_address_size(8);
+    eh_frame
+}
+
+/// `.debug_frame` as gimli reads it.
+pub fn debug_frame(section: Section<'_>) -> gimli::DebugFrame<EndianSlice<'_, LittleEndian>> {
+    let mut debug_frame = gimli::DebugFrame::new(section.bytes, LittleEndian);
+    debug_frame.set_address_size(8);
+    debug_frame
+}
+
+fn claim(row: &gimli::UnwindTableRow<usize>, section: RowSource) -> Claim {
     let cfa = match row.cfa() {
         gimli::CfaRule::RegisterAndOffset { register, offset } => {
             hardware(*register).map_or(Cfa::Strange, |number| Cfa::Register(number, *offset))
         }
-        gimli::CfaRule::Expression(expression) => Cfa::Expression(bytes(expression)),
+        gimli::CfaRule::Expression(expression) => Cfa::Expression(bytes(expression, section)),
     };
     let mut claim = Claim {
         start: row.start_address(),
@@ -156,32 +190,33 @@ fn claim(row: &gimli::UnwindTableRow<usize>) -> Claim {
     };
     for (register, rule) in row.registers() {
         if *register == RETURN {
-            claim.return_address = saved(rule);
+            claim.return_address = saved(rule, section);
         } else if let Some(number) = hardware(*register)
             && let Some(index) = CALLEE_SAVED.iter().position(|known| *known == number)
             && let Some(place) = claim.saved.get_mut(index)
         {
-            *place = saved(rule);
+            *place = saved(rule, section);
         }
     }
     claim
 }
 
-fn saved<R: gimli::ReaderOffset>(rule: &RegisterRule<R>) -> Saved {
+fn saved<R: gimli::ReaderOffset>(rule: &RegisterRule<R>, section: RowSource) -> Saved {
     match rule {
         RegisterRule::Undefined => Saved::Undefined,
         RegisterRule::SameValue => Saved::Kept,
         RegisterRule::Offset(offset) => Saved::At(*offset),
         RegisterRule::ValOffset(offset) => Saved::Sum(*offset),
         RegisterRule::Register(other) => hardware(*other).map_or(Saved::Strange, Saved::In),
-        RegisterRule::Expression(expression) => Saved::AtExpression(bytes(expression)),
-        RegisterRule::ValExpression(expression) => Saved::Expression(bytes(expression)),
+        RegisterRule::Expression(expression) => Saved::AtExpression(bytes(expression, section)),
+        RegisterRule::ValExpression(expression) => Saved::Expression(bytes(expression, section)),
         _ => Saved::Strange,
     }
 }
 
-fn bytes<R: gimli::ReaderOffset>(expression: &gimli::UnwindExpression<R>) -> Bytes {
+fn bytes<R: gimli::ReaderOffset>(expression: &gimli::UnwindExpression<R>, section: RowSource) -> Bytes {
     Bytes {
+        section,
         offset: expression.offset.into_u64().try_into().unwrap_or(usize::MAX),
         length: expression.length.into_u64().try_into().unwrap_or(0),
     }
@@ -189,8 +224,7 @@ fn bytes<R: gimli::ReaderOffset>(expression: &gimli::UnwindExpression<R>) -> Byt
 
 /// The bytes of an expression.
 pub fn expression<'m>(source: &Source<'m>, at: Bytes) -> Option<EndianSlice<'m, LittleEndian>> {
-    let section = source.unwind.eh_frame?;
-    let bytes = section.bytes.get(at.offset..at.offset.checked_add(at.length)?)?;
+    let bytes = section(source, at.section)?.bytes.get(at.offset..at.offset.checked_add(at.length)?)?;
     Some(EndianSlice::new(bytes, LittleEndian))
 }
 

@@ -9,11 +9,11 @@
 //!
 //! Addresses are linked addresses.
 
-use super::claim::{Claim, Reader};
+use super::claim::{Claim, Reader, debug_frame, eh_frame};
 use super::{Source, lsda};
 use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindSection};
 use iced_x86::{Decoder, DecoderOptions, Instruction};
-use surestack_walk::Memory;
+use surestack_walk::{Memory, RowSource};
 
 /// Functions between which lie no more bytes than this are read at once.
 const GAP: u64 = 4_096;
@@ -31,7 +31,9 @@ pub struct Extent {
     pub start: u64,
     /// One past the last.
     pub end: u64,
-    /// Offset of its entry in `.eh_frame`.
+    /// The section with its entry.
+    pub section: RowSource,
+    /// Offset of its entry there.
     pub fde: usize,
     /// Where its table of landing pads lies.
     pub lsda: Option<u64>,
@@ -249,22 +251,53 @@ fn related(pairs: &[(u32, u32)], index: usize) -> impl Iterator<Item = usize> {
     pairs.take_while(move |pair| pair.0 == index).filter_map(|pair| usize::try_from(pair.1).ok())
 }
 
-/// What every entry of `.eh_frame` covers.
+/// What every entry of `.eh_frame` covers, and of `.debug_frame` where that has none.
 fn extents(source: &Source<'_>) -> Vec<Extent> {
-    let Some(section) = source.unwind.eh_frame else { return Vec::new() };
-    let mut eh_frame = gimli::EhFrame::new(section.bytes, LittleEndian);
-    eh_frame.set_address_size(8);
-    let bases = bases(source, section.address);
-    let mut entries = eh_frame.entries(&bases);
     let mut found = Vec::new();
-    let mut kept: Option<(usize, gimli::CommonInformationEntry<EndianSlice<'_, LittleEndian>>)> = None;
+    if let Some(section) = source.unwind.eh_frame {
+        add_entries(source, &eh_frame(section), section.address, RowSource::EhFrame, &mut found);
+    }
+    let first = found.len();
+    if let Some(section) = source.unwind.debug_frame {
+        add_entries(source, &debug_frame(section), section.address, RowSource::DebugFrame, &mut found);
+    }
+    if first < found.len() {
+        let more = found.split_off(first);
+        let mut ends = 0;
+        let reached: Vec<(u64, u64)> = found
+            .iter()
+            .map(|function| {
+                ends = function.end.max(ends);
+                (function.start, ends)
+            })
+            .collect();
+        let is_free = |function: &Extent| {
+            let before = reached.partition_point(|(start, _)| *start < function.end).checked_sub(1);
+            before.and_then(|index| reached.get(index)).is_none_or(|(_, end)| *end <= function.start)
+        };
+        found.extend(more.into_iter().filter(is_free));
+        found.sort_by_key(|function| function.start);
+    }
+    found
+}
+
+/// Adds what every entry of one section covers, ascending.
+fn add_entries<'m, S>(source: &Source<'m>, table: &S, address: u64, section: RowSource, found: &mut Vec<Extent>)
+where
+    S: UnwindSection<EndianSlice<'m, LittleEndian>>,
+    S::Offset: gimli::UnwindOffset<usize>,
+{
+    let first = found.len();
+    let bases = bases(source, address);
+    let mut entries = table.entries(&bases);
+    let mut kept: Option<(S::Offset, gimli::CommonInformationEntry<EndianSlice<'_, LittleEndian>>)> = None;
     while let Ok(Some(entry)) = entries.next() {
         let CieOrFde::Fde(partial) = entry else { continue };
-        let parsed = partial.parse(|section, bases, offset: gimli::EhFrameOffset| match &kept {
-            Some((at, cie)) if *at == offset.0 => Ok(cie.clone()),
+        let parsed = partial.parse(|section, bases, offset| match &kept {
+            Some((at, cie)) if *at == offset => Ok(cie.clone()),
             _ => {
                 let cie = section.cie_from_offset(bases, offset)?;
-                kept = Some((offset.0, cie.clone()));
+                kept = Some((offset, cie.clone()));
                 Ok(cie)
             }
         });
@@ -275,12 +308,14 @@ fn extents(source: &Source<'_>) -> Vec<Extent> {
         });
         let (start, end) = (fde.initial_address(), fde.end_address());
         if start < end && start != 0 {
-            found.push(Extent { start, end, fde: fde.offset(), lsda: lsda.filter(|at| *at != 0), called: false });
+            let lsda = lsda.filter(|at| *at != 0);
+            found.push(Extent { start, end, section, fde: fde.offset(), lsda, called: false });
         }
     }
-    found.sort_by_key(|function| function.start);
-    found.dedup_by_key(|function| function.start);
-    found
+    let mut added = found.split_off(first);
+    added.sort_by_key(|function| function.start);
+    added.dedup_by_key(|function| function.start);
+    found.append(&mut added);
 }
 
 /// The bases of pointers in `.eh_frame`.
