@@ -64,6 +64,8 @@ pub struct Run<'r, 'm> {
     tables: HashMap<usize, Option<Vec<u64>>>,
     /// The jumps by which functions go on in another frame.
     leaving: BTreeSet<usize>,
+    /// Instructions where what they saved is being overwritten.
+    rewritten: HashSet<usize>,
     left: usize,
     /// Whether code that no way leads to is dead.
     dead: bool,
@@ -86,6 +88,7 @@ impl<'r, 'm> Run<'r, 'm> {
             lost: BTreeMap::new(),
             tables: HashMap::new(),
             leaving: BTreeSet::new(),
+            rewritten: HashSet::new(),
             left: count.saturating_mul(ROUNDS),
             dead: false,
             incomplete: code.unreadable || code.members.iter().any(|member| member.open || member.sites.is_none()),
@@ -100,9 +103,9 @@ impl<'r, 'm> Run<'r, 'm> {
         self.labels();
         self.seed();
         let comes_back = |callee| self.returns.ask(self.source, callee) != Return::Never;
-        let rewritten = leaving::rewritten(self.code, &self.leaving, &comes_back);
+        self.rewritten = leaving::rewritten(self.code, &self.leaving, &comes_back);
         let steps = self.code.steps.iter().enumerate();
-        steps.map(|(index, step)| self.proven(index, step, &rewritten)).collect()
+        steps.map(|(index, step)| self.proven(index, step)).collect()
     }
 
     /// After [`Run::finish`]: the rows that would be right where the frame or a register is contradicted, as far as that is
@@ -114,7 +117,7 @@ impl<'r, 'm> Run<'r, 'm> {
         let corrected = |(index, state): (&usize, &State)| {
             let step = self.code.steps.get(*index)?;
             let (finding, ground) = self.found.get(*index).copied().flatten()?;
-            if !finding.is_wrong() || ground != Ground::Entry {
+            if !finding.is_wrong() || ground != Ground::Entry || self.rewritten.contains(index) {
                 return None;
             }
             let lost = self.lost.values().map(|known| &known.state);
@@ -456,7 +459,7 @@ impl<'r, 'm> Run<'r, 'm> {
     }
 
     /// What became of one instruction.
-    fn proven(&self, index: usize, step: &Step, rewritten: &HashSet<usize>) -> Proven {
+    fn proven(&self, index: usize, step: &Step) -> Proven {
         let Some((finding, ground)) = self.found.get(index).copied().flatten() else { return Proven::UNREACHED };
         let mut proven =
             Proven { frame: RowProof::Undecided, saved: finding.saved, kept: finding.kept, wrong: 0, off: 0 };
@@ -473,7 +476,7 @@ impl<'r, 'm> Run<'r, 'm> {
         if finding.frame == Match::Agrees && ground == Ground::Entry {
             proven.wrong = finding.wrong;
         }
-        if rewritten.contains(&index) {
+        if self.rewritten.contains(&index) {
             (proven.saved, proven.kept) = (0, 0);
             if proven.frame == RowProof::Proven {
                 proven.frame = RowProof::Assumed;
