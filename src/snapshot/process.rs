@@ -15,7 +15,7 @@ use super::{AddressSpace, Identity, LoadedModule, Snapshot, Thread, auxv, regist
 use crate::error::Error;
 use crate::image::{Find, Image};
 use maps::Map;
-use memory::ProcessMemory;
+use memory::{Peek, ProcessMemory};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,10 @@ pub struct StoppedProcess {
     task: u32,
     find: Find,
     images: HashMap<FileKey, (Arc<Image>, Option<Arc<Image>>)>,
+    /// The mappings as they were read, without names.
+    maps: Vec<Map>,
+    /// Asks who holds the process for its memory.
+    peek: Option<Peek>,
     snapshot: Snapshot,
 }
 
@@ -56,7 +60,7 @@ impl StoppedProcess {
 
     /// The same, read by the files of one of its threads.
     fn open_by(pid: u32, task: u32, find: Find) -> Result<Self, Error> {
-        let memory = ProcessMemory::open(task).map_err(refused(pid, "opening its memory"))?;
+        let memory = ProcessMemory::open(task, None).map_err(refused(pid, "opening its memory"))?;
         let snapshot = Snapshot {
             arch: arch(pid, task)?,
             process: super::Process { pid: Some(pid), ..super::Process::default() },
@@ -67,17 +71,15 @@ impl StoppedProcess {
             gaps: vec![],
             signed_bits: 0,
         };
-        let mut process = Self { pid, task, find, images: HashMap::new(), snapshot };
+        let mut process = Self { pid, task, find, images: HashMap::new(), maps: vec![], peek: None, snapshot };
         process.refresh()?;
         Ok(process)
     }
 
-    /// Reads everything anew by the files of this thread.
-    fn read_by(&mut self, task: u32) -> Result<(), Error> {
-        if task != self.task {
-            self.task = task;
-            self.snapshot.process.auxv.clear();
-        }
+    /// Reads everything anew by the files of this thread; its memory, where those refuse, by asking who holds it.
+    fn read_by(&mut self, task: u32, peek: Peek) -> Result<(), Error> {
+        (self.task, self.peek) = (task, Some(peek));
+        self.snapshot.process.auxv.clear();
         self.refresh()
     }
 
@@ -104,19 +106,27 @@ impl StoppedProcess {
         let auxiliary = auxv(&auxiliary);
         if auxiliary != self.snapshot.process.auxv {
             // The memory file belongs to the address space it was opened in, which exec has replaced.
-            let memory = ProcessMemory::open(task).map_err(refused(pid, "opening its memory"))?;
+            let memory = ProcessMemory::open(task, self.peek.clone()).map_err(refused(pid, "opening its memory"))?;
             self.snapshot.memory = Box::new(memory);
             let name = read("comm").map_err(refused(pid, "reading its name"))?;
             self.snapshot.process.name = Some(String::from_utf8_lossy(&name).trim_end().to_owned());
             self.snapshot.process.auxv = auxiliary;
         }
         let text = read("maps").map_err(refused(pid, "reading its mappings"))?;
-        let maps: Vec<Map> = text.split(|&byte| byte == b'\n').filter_map(Map::parse).collect();
+        let maps = maps::parse(&text);
         self.snapshot.space.modules = self.modules(&maps);
         let main_stack = maps.iter().find(|map| map.path.as_deref() == Some(Path::new("[stack]")));
         self.snapshot.space.main_stack = main_stack.and_then(|map| map.end.checked_sub(1));
+        self.maps = maps.iter().cloned().map(Map::unnamed).collect();
         self.snapshot.space.mappings = maps.into_iter().map(Map::mapped).collect();
         Ok(())
+    }
+
+    /// Whether everything is mapped as it was when it was read last. To be asked after a walk, where not everything that
+    /// runs in this memory is known to stand still.
+    pub fn is_mapped_as_read(&self) -> bool {
+        let now = std::fs::read(format!("/proc/{}/maps", self.task)).unwrap_or_default();
+        maps::parse(&now).into_iter().map(Map::unnamed).eq(self.maps.iter().cloned())
     }
 
     /// Makes thread `id` the snapshot's only one, stopped with these registers (`struct user_regs_struct`).
