@@ -1,6 +1,8 @@
 //! What cannot be looked at gets a clear answer from `process` and from `check`, and is left as it was.
 #![cfg(target_arch = "x86_64")]
 
+mod schema;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -248,7 +250,11 @@ fn check(pid: u32, functions: &str, more: &[&str]) -> (Option<i32>, String, serd
     let output = command.args(["check", "--json", "--functions"]).arg(&path).args(more).arg(pid.to_string()).output();
     let output = output.unwrap();
     let _ = std::fs::remove_file(&path);
-    let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    if !json.is_null() {
+        let schema = include_str!("../docs/check.schema.json");
+        assert_eq!(schema::breaks(schema, &json), Vec::<String>::new(), "{json}");
+    }
     (output.status.code(), error(&output), json)
 }
 
