@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let traces = record();
     let decided = (0..ROUNDS).map(|_| timed(&|| decide(&targets, &traces, &world)).0).min().unwrap_or_default();
     let threads = traces.len();
-    let frames: usize = traces.iter().map(|trace| trace.frames().len()).sum();
+    let frames: usize = traces.iter().map(|trace| trace.traces().next().map_or(0, |trace| trace.frames.len())).sum();
     println!("{threads} threads, {frames} frames: walk and judge {judge:.2?} (cold {cold:.2?}), decide {decided:.2?}");
 
     let (took, found) = (0..ROUNDS)

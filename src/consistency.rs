@@ -10,6 +10,10 @@
 //! is held. It allows nothing unless every thread has a reliable trace without a frame in a target, and nothing else in the
 //! process can lead back into one. What was not looked at counts against.
 //!
+//! A thread that is in a system call may go on behind it or begin it anew, and must be clear either way. What it promises
+//! is that nobody is in a target or returns into one; a function may still be *entered* at its first byte afterwards, by a
+//! call, by a handler of a signal that is pending, by a thread's start. Who replaces it has its new code there.
+//!
 //! What it can't do: know about ways back that no trace and no memory shows, such as a return address that the program has
 //! encrypted. Those are named by the rules that refuse them (`setjmp`), or vouched for by the caller ([`Vouch`]).
 

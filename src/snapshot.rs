@@ -7,6 +7,7 @@ pub mod initial_stack;
 mod placement;
 pub mod process;
 mod registers;
+mod restart;
 
 use crate::image::{BuildId, Image};
 use std::path::PathBuf;
@@ -171,6 +172,8 @@ pub struct AddressSpace {
     pub modules: Vec<LoadedModule>,
     /// Whether `mappings` is all there is; an address outside is then known to be unmapped.
     pub complete: bool,
+    /// Whether something that runs may map and unmap while this is looked at.
+    pub may_change: bool,
     /// Some address on the stack that the kernel made for the program's first thread, where it is known.
     pub main_stack: Option<u64>,
 }
@@ -274,6 +277,10 @@ impl Modules for AddressSpace {
     fn probe(&self, address: u64) -> Option<ProbePage> {
         let mapped = self.mapped(address)?;
         mapped.probe.map(|kind| ProbePage { start: mapped.start, kind })
+    }
+
+    fn generation(&self) -> Option<u64> {
+        (!self.may_change).then_some(0)
     }
 
     fn mapping(&self, address: u64) -> Mapping {

@@ -129,6 +129,11 @@ impl<'s> Tracer<'s> {
         self
     }
 
+    /// What it traces the threads of.
+    pub fn snapshot(&self) -> &'s Snapshot {
+        self.snapshot
+    }
+
     /// The target as unwinders see it, of a thread that is stopped by `stop`.
     pub fn target(&self, stop: Stop) -> Target<'_> {
         Target {

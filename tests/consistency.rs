@@ -1,15 +1,19 @@
 //! The decision over cores of real programs.
 
+mod schema;
+
 use std::path::PathBuf;
 use std::process::Command;
 use surestack::Error;
 use surestack::consistency::{
-    Examined, ListedStack, Named, Obstacle, Of, Overall, Reason, Request, Standing, Vouch, Whose, examine,
+    Examined, ListedStack, Named, Obstacle, Of, Overall, Reason, Request, Standing, Vouch, Whose, examine, json,
 };
 use surestack::image::Find;
 use surestack::snapshot::{Absence, Absent, Snapshot, core_file};
 use surestack::trace::Known;
 use surestack::walk::{CodeAddress, Register, Regs};
+
+const SCHEMA: &str = include_str!("../docs/check.schema.json");
 
 /// Every program below begins like this: `crash` ends it with a core, `APART` functions stay functions.
 const HEAD: &str = r#"
@@ -59,7 +63,9 @@ impl Crash {
     }
 
     fn examine(&self, targets: &str, vouches: &[Vouch]) -> Result<Examined, Error> {
-        examine(&self.open(), &Known::default(), &request(targets, vouches))
+        let examined = examine(&self.open(), &Known::default(), &request(targets, vouches))?;
+        assert_eq!(schema::breaks(SCHEMA, &json(&examined)), Vec::<String>::new());
+        Ok(examined)
     }
 }
 
@@ -438,11 +444,18 @@ fn the_command_says_it_by_its_exit_code() {
     assert_eq!(run("0x1", &[]).0, 2);
     assert_eq!(run("", &[]).0, 5, "nothing was asked for");
     let (code, text) = run("main", &["--json"]);
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(schema::breaks(SCHEMA, &value), Vec::<String>::new());
     assert_eq!(
         (code, &value["decision"], &value["threads"][0]["standing"]),
         (1, &"retry_later".into(), &"blocked".into())
     );
+    // The schema refuses what it does not describe.
+    value["threads"][0]["standing"] = "fine".into();
+    value["threads"][0]["new"] = 1.into();
+    value["targets"][0]["parts"][0].as_object_mut().unwrap().remove("why");
+    value["targets"][0]["parts"][0]["start"] = "401000".into();
+    assert_eq!(schema::breaks(SCHEMA, &value).len(), 4, "{:#?}", schema::breaks(SCHEMA, &value));
     std::fs::write(crash.path("the.core"), "no core").unwrap();
     assert_eq!(run("other", &[]).0, 3);
 }

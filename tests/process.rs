@@ -106,7 +106,7 @@ fn state(pid: u32) -> (char, u32) {
 
 /// Waits until a process is in a state and nobody's tracee.
 fn comes_to(pid: u32, states: &str) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
         let (state, tracer) = state(pid);
         if states.contains(state) && tracer == 0 {
@@ -146,7 +146,7 @@ fn a_process_is_reported_with_every_thread_and_runs_on() {
     assert_eq!(output.status.code(), Some(0), "{report}{}", text(&output.stderr));
     assert!(report.contains(&format!("pid {}, user ", target.pid())) && report.contains(", 4 threads, "), "{report}");
     assert!(report.contains("and running again") && report.contains("sleeps+"), "{report}");
-    assert_eq!(target.state(), ('S', 0));
+    assert!(comes_to(target.pid(), "S"), "{:?}", target.state());
 
     let output = run(target.pid(), &["--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -190,7 +190,7 @@ fn a_process_that_somebody_traces_is_refused_with_the_tracers_name_and_left_to_i
     assert!(error.contains("traces it already") && error.contains("process "), "{error}");
     assert!(hold.still_holds());
     drop(hold);
-    assert_eq!(target.state(), ('S', 0));
+    assert!(comes_to(target.pid(), "S"), "{:?}", target.state());
 }
 
 #[test]
@@ -222,6 +222,7 @@ fn system_calls_that_were_interrupted_go_on_as_if_nothing_had_been() {
         drop(target.hold());
         std::thread::sleep(Duration::from_millis(10));
     }
+    // It waits until its input ends, however long this took.
     assert_eq!(target.rest(), "done\n");
 }
 
@@ -266,6 +267,22 @@ fn threads_that_come_and_go_are_all_caught() {
         assert!(snapshot.absent.iter().all(|task| task.why == Absence::Exited), "{:?}", snapshot.absent);
     }
     assert!(comes_to(target.pid(), "RSD"));
+}
+
+#[test]
+fn hundreds_of_threads_stand_still_and_run_on() {
+    let target = Target::new("many");
+    for _ in 0..5 {
+        let options = Options { deadline: Duration::from_secs(20), ..Options::default() };
+        let hold = Hold::stop(target.pid(), &options).unwrap();
+        let snapshot = hold.snapshot();
+        assert!(snapshot.threads.len() >= 225, "{} threads", snapshot.threads.len());
+        assert!(hold.still_holds() && hold.is_mapped_as_read());
+        assert!(snapshot.absent.iter().all(|task| task.why == Absence::Exited), "{:?}", snapshot.absent);
+    }
+    let output = run(target.pid(), &["--timeout", "20000"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(comes_to(target.pid(), "S"));
 }
 
 #[test]
@@ -314,19 +331,25 @@ fn a_process_that_exits_half_way_gets_a_clear_answer() {
 #[test]
 fn a_vfork_parent_is_named_as_running_and_its_child_is_one_of_the_threads() {
     let target = Target::new("vfork");
+    assert!(comes_to(target.pid(), "D"));
     let before = Instant::now();
     let hold =
         Hold::stop(target.pid(), &Options { deadline: Duration::from_millis(300), ..Options::default() }).unwrap();
-    assert!(before.elapsed() < Duration::from_secs(3), "the stop is bounded");
+    assert!(before.elapsed() < Duration::from_secs(20), "the stop is bounded");
     let [parent] = hold.snapshot().absent.as_slice() else { panic!("{:?}", hold.snapshot().absent) };
     assert_eq!((parent.id, parent.why), (target.pid(), Absence::Running));
     let [child] = hold.snapshot().threads.as_slice() else { panic!("one task can be stopped") };
     assert!(hold.doing(child.id).unwrap().contains("shares the memory"));
     let child = child.id;
+    assert!(hold.snapshot().space.may_change && !hold.is_mapped_as_read(), "its parent may map what it wants");
     drop(hold);
-    assert_eq!(target.state(), ('D', 0));
+    assert!(comes_to(target.pid(), "D"));
     assert!(comes_to(child, "S"));
-    assert_eq!(run(target.pid(), &["--timeout", "100"]).status.code(), Some(4), "the report is partial");
+    let output = run(target.pid(), &["--timeout", "300", "--json"]);
+    assert_eq!(output.status.code(), Some(4), "the report is partial");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let verdict = json["threads"][0]["verdict"].to_string();
+    assert!(verdict.contains("unreliable") && verdict.contains("modules-changed"), "{verdict}");
     // SAFETY: takes numbers only; the child lives as long as its parent waits for it.
     unsafe { libc::kill(child.cast_signed(), libc::SIGKILL) };
 }
@@ -403,7 +426,7 @@ fn an_owner_may_look_and_others_are_told_which_permission_is_missing() {
     let output = as_nobody(own.pid());
     let report = text(&output.stdout);
     assert!(report.contains("sleeps+") && report.contains("main+"), "{report}{}", text(&output.stderr));
-    assert_eq!(own.state(), ('S', 0));
+    assert!(comes_to(own.pid(), "S"), "{:?}", own.state());
 
     let theirs = Target::new("threads");
     let output = as_nobody(theirs.pid());
@@ -413,5 +436,5 @@ fn an_owner_may_look_and_others_are_told_which_permission_is_missing() {
     let hidden = Target::of(Command::new(targets()).arg("hidden").uid(NOBODY).gid(NOBODY));
     let error = text(&as_nobody(hidden.pid()).stderr);
     assert!(error.contains("not dumpable") && error.contains("CAP_SYS_PTRACE"), "{error}");
-    assert_eq!((theirs.state(), hidden.state()), (('S', 0), ('S', 0)));
+    assert!(comes_to(theirs.pid(), "S") && comes_to(hidden.pid(), "S"));
 }

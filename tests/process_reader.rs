@@ -87,3 +87,25 @@ fn refreshing_keeps_the_images_of_files_that_are_still_mapped() {
     process.refresh().unwrap();
     assert!(std::sync::Arc::ptr_eq(&before, &image(&process)));
 }
+
+#[test]
+fn what_is_mapped_while_a_process_runs_is_noticed() {
+    let traced = Traced::new("/bin/true", &[]);
+    let mut process = StoppedProcess::open(traced.0.id(), Find::default()).unwrap();
+    assert!(process.is_mapped_as_read() && process.is_mapped_as_read());
+    // The loader maps the C library within a few system calls.
+    for _ in 0..60 {
+        // SAFETY: this request takes numbers.
+        assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SYSCALL, traced.pid(), 0, 0) }, 0);
+        let mut status = 0;
+        // SAFETY: `status` is ours to write.
+        assert_eq!(unsafe { libc::waitpid(traced.pid(), &mut status, 0) }, traced.pid());
+        assert!(libc::WIFSTOPPED(status), "it ends without mapping anything");
+        if !process.is_mapped_as_read() {
+            process.refresh().unwrap();
+            assert!(process.is_mapped_as_read());
+            return;
+        }
+    }
+    panic!("nothing was mapped");
+}

@@ -3,6 +3,7 @@
 use super::{Analysis, Groups, Known, Options, Outcome, Store, Walked, markers, name};
 use crate::error::Error;
 use crate::report::{Head, Printer};
+use crate::snapshot::Gap;
 use crate::snapshot::process::hold::{self, Hold};
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,7 +25,13 @@ pub fn process(pid: u32, deadline: Duration, options: &Options, printer: &mut dy
         .collect();
     let markers = markers(hold.snapshot(), options)?;
     let stacks = stacks(&Analysis::new(hold.snapshot(), &known, &store, &markers, options, None))?;
-    let (snapshot, held) = hold.resume();
+    // Where something runs on it does not hold anyway, and the report says so.
+    let is_killed = !hold.snapshot().space.may_change && !hold.still_holds();
+    let (mut snapshot, held) = hold.resume();
+    if is_killed {
+        let what = "all of its stacks: it was killed while they were walked".to_owned();
+        snapshot.gaps.push(Gap::Unchecked { what });
+    }
 
     let analysis = Analysis::new(&snapshot, &known, &store, &markers, options, None);
     let source = format!("/proc/{pid}");

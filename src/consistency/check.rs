@@ -76,7 +76,7 @@ pub struct Examined {
 /// # Errors
 /// When a name is no function's or several functions', or a range holds no code.
 pub fn examine(snapshot: &Snapshot, known: &Known, request: &Request<'_>) -> Result<Examined, Error> {
-    examine_until(snapshot, known, request, || None)
+    examine_until(snapshot, known, request, Vec::new)
 }
 
 /// The same, with what `changed` says to have happened meanwhile.
@@ -84,7 +84,7 @@ pub(super) fn examine_until(
     snapshot: &Snapshot,
     known: &Known,
     request: &Request<'_>,
-    changed: impl FnOnce() -> Option<Obstacle>,
+    changed: impl FnOnce() -> Vec<Obstacle>,
 ) -> Result<Examined, Error> {
     let vouched = |vouch: Vouch| request.vouches.contains(&vouch);
     let (targets, mut obstacles) = find(snapshot, request)?;

@@ -123,6 +123,7 @@ pub fn decide(targets: &[Target], traces: &[ThreadTrace], world: &World) -> Deci
         name: trace.name.clone(),
         standing: match &trace.state {
             State::Held(trace) => standing(&ranges, trace),
+            State::InCall { behind, anew } => worse(standing(&ranges, behind), standing(&ranges, anew)),
             State::Running => Standing::Running,
             State::Gone => Standing::Gone,
         },
@@ -167,6 +168,14 @@ fn standing(ranges: &Ranges, trace: &Trace) -> Standing {
         Verdict::Reliable if doubts.is_empty() && !trace.frames.is_empty() => Standing::Clear,
         Verdict::Pending(missing) => Standing::Untrusted { doubts, missing, believed: trace.believed },
         _ => Standing::Untrusted { doubts, missing: Missing::NONE, believed: trace.believed },
+    }
+}
+
+/// How a thread stands that goes on in one of two ways: nobody knows yet in which.
+fn worse(behind: Standing, anew: Standing) -> Standing {
+    match (&behind, &anew) {
+        (Standing::Clear, _) | (Standing::Untrusted { .. }, Standing::Blocked { .. }) => anew,
+        _ => behind,
     }
 }
 

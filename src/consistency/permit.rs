@@ -13,7 +13,11 @@ use crate::trace::Known;
 /// # Errors
 /// As [`examine`](super::examine).
 pub fn check<'h>(hold: &'h Hold, known: &Known, request: &Request<'_>) -> Result<Checked<'h>, Error> {
-    let changed = || if hold.still_holds() { None } else { Some(Obstacle::ThreadsChanged) };
+    let changed = || {
+        let threads = (!hold.still_holds()).then_some(Obstacle::ThreadsChanged);
+        let modules = (!hold.is_mapped_as_read()).then_some(Obstacle::ModulesChanged);
+        threads.into_iter().chain(modules).collect()
+    };
     let examined = examine_until(hold.snapshot(), known, request, changed)?;
     Ok(Checked { hold, examined })
 }

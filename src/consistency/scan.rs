@@ -13,7 +13,7 @@
 //! not one: nothing returns to where nothing was called before.
 
 use super::target::{Target, Whose};
-use super::trace::{State, ThreadTrace, Trace};
+use super::trace::{ThreadTrace, Trace};
 use super::world::Obstacle;
 use crate::snapshot::{AddressSpace, Mapped, Snapshot};
 use std::collections::HashSet;
@@ -79,12 +79,10 @@ pub fn search(snapshot: &Snapshot, targets: &[Target], traces: &[ThreadTrace], s
 
 /// Where the words of judged frames lie that may lead into a target.
 fn owned(thread: &ThreadTrace) -> impl Iterator<Item = u64> {
-    let slots = thread.frames().iter().filter_map(|frame| frame.return_slot);
-    let saved = match &thread.state {
-        State::Held(trace) => trace.saved.as_slice(),
-        State::Running | State::Gone => &[],
-    };
-    slots.chain(saved.iter().copied())
+    thread.traces().flat_map(|trace| {
+        let slots = trace.frames.iter().filter_map(|frame| frame.return_slot);
+        slots.chain(trace.saved.iter().copied())
+    })
 }
 
 /// Where words may lead to that lead into a target.
@@ -148,10 +146,9 @@ struct OwnStack {
 
 impl OwnStack {
     fn of(space: &AddressSpace, thread: &ThreadTrace) -> Option<Self> {
-        let State::Held(trace) = &thread.state else { return None };
-        if trace.verdict != Verdict::Reliable {
-            return None;
-        }
+        // However it goes on, the stack pointer is the same.
+        let trace =
+            thread.traces().next().filter(|_| thread.traces().all(|trace| trace.verdict == Verdict::Reliable))?;
         let outermost = trace.frames.last()?.sp?;
         let stack = space.find(outermost)?;
         let on_it = |sp: &u64| (stack.low..=stack.high).contains(sp);

@@ -40,6 +40,13 @@ impl fmt::Display for Of {
 pub enum State {
     /// It is held, and this is its trace.
     Held(Trace),
+    /// It is held in a system call that the kernel may begin anew when it runs again.
+    InCall {
+        /// Its trace if the call fails instead, and it goes on behind it.
+        behind: Trace,
+        /// Its trace from the instruction that makes the call.
+        anew: Trace,
+    },
     /// It could not be stopped.
     Running,
     /// It has exited and returns to nothing.
@@ -86,18 +93,25 @@ impl ThreadTrace {
         Self { of: Of::Thread(id), name: None, state: State::Held(trace) }
     }
 
-    /// The trace of a thread of the tracer's snapshot.
+    /// The trace of a thread of the tracer's snapshot, from wherever it may go on.
     pub fn record(tracer: &Tracer<'_>, thread: &Thread) -> Self {
-        let trace = Trace::record(tracer, &thread.regs, thread.stop);
-        Self { of: Of::Thread(thread.id), name: thread.name.clone(), state: State::Held(trace) }
+        let trace = |regs| Trace::record(tracer, regs, thread.stop);
+        let behind = trace(&thread.regs);
+        let state = match tracer.snapshot().restarted(&thread.regs) {
+            Some(anew) => State::InCall { behind, anew: trace(&anew) },
+            None => State::Held(behind),
+        };
+        Self { of: Of::Thread(thread.id), name: thread.name.clone(), state }
     }
 
-    /// Its frames; none where it is not held.
-    pub fn frames(&self) -> &[TraceFrame] {
-        match &self.state {
-            State::Held(trace) => &trace.frames,
-            State::Running | State::Gone => &[],
-        }
+    /// Each way in which it may go on; none where it is not held.
+    pub fn traces(&self) -> impl Iterator<Item = &Trace> {
+        let (first, second) = match &self.state {
+            State::Held(trace) => (Some(trace), None),
+            State::InCall { behind, anew } => (Some(behind), Some(anew)),
+            State::Running | State::Gone => (None, None),
+        };
+        first.into_iter().chain(second)
     }
 }
 

@@ -16,7 +16,7 @@ use super::{AddressSpace, Identity, LoadedModule, Snapshot, Thread, auxv, regist
 use crate::error::Error;
 use crate::image::{Find, Image};
 use maps::Map;
-use memory::ProcessMemory;
+use memory::{Peek, ProcessMemory};
 use pages::{PagedMemory, Pages};
 use std::collections::HashMap;
 use std::io;
@@ -36,6 +36,10 @@ pub struct StoppedProcess {
     task: u32,
     find: Find,
     images: HashMap<FileKey, (Arc<Image>, Option<Arc<Image>>)>,
+    /// The mappings as they were read, without names.
+    maps: Vec<Map>,
+    /// Asks who holds the process for its memory.
+    peek: Option<Peek>,
     snapshot: Snapshot,
     /// What was read of its memory since it was stopped; `None` while all is read anew.
     pages: Option<Pages>,
@@ -60,7 +64,7 @@ impl StoppedProcess {
 
     /// The same, read by the files of one of its threads.
     pub(crate) fn open_by(pid: u32, task: u32, find: Find) -> Result<Self, Error> {
-        let memory = ProcessMemory::open(task).map_err(refused(pid, "opening its memory"))?;
+        let memory = ProcessMemory::open(task, None).map_err(refused(pid, "opening its memory"))?;
         let snapshot = Snapshot {
             arch: arch(pid, task)?,
             process: super::Process { pid: Some(pid), ..super::Process::default() },
@@ -71,7 +75,8 @@ impl StoppedProcess {
             gaps: vec![],
             signed_bits: 0,
         };
-        let mut process = Self { pid, task, find, images: HashMap::new(), snapshot, pages: None };
+        let mut process =
+            Self { pid, task, find, images: HashMap::new(), maps: vec![], peek: None, snapshot, pages: None };
         process.refresh()?;
         Ok(process)
     }
@@ -96,7 +101,8 @@ impl StoppedProcess {
     }
 
     fn open_memory(&mut self) -> Result<(), Error> {
-        let memory = ProcessMemory::open(self.task).map_err(refused(self.pid, "opening its memory"))?;
+        let memory =
+            ProcessMemory::open(self.task, self.peek.clone()).map_err(refused(self.pid, "opening its memory"))?;
         self.snapshot.memory = match self.pages.clone() {
             Some(pages) => Box::new(PagedMemory { memory, pages }),
             None => Box::new(memory),
@@ -104,12 +110,10 @@ impl StoppedProcess {
         Ok(())
     }
 
-    /// Reads everything anew by the files of this thread.
-    fn read_by(&mut self, task: u32) -> Result<(), Error> {
-        if task != self.task {
-            self.task = task;
-            self.snapshot.process.auxv.clear();
-        }
+    /// Reads everything anew by the files of this thread; its memory, where those refuse, by asking who holds it.
+    fn read_by(&mut self, task: u32, peek: Peek) -> Result<(), Error> {
+        (self.task, self.peek) = (task, Some(peek));
+        self.snapshot.process.auxv.clear();
         self.refresh()
     }
 
@@ -143,12 +147,20 @@ impl StoppedProcess {
             self.snapshot.process.auxv = auxiliary;
         }
         let text = read("maps").map_err(refused(pid, "reading its mappings"))?;
-        let maps: Vec<Map> = text.split(|&byte| byte == b'\n').filter_map(Map::parse).collect();
+        let maps = maps::parse(&text);
         self.snapshot.space.modules = self.modules(&maps);
         let main_stack = maps.iter().find(|map| map.path.as_deref() == Some(Path::new("[stack]")));
         self.snapshot.space.main_stack = main_stack.and_then(|map| map.end.checked_sub(1));
+        self.maps = maps.iter().cloned().map(Map::unnamed).collect();
         self.snapshot.space.mappings = maps.into_iter().map(Map::mapped).collect();
         Ok(())
+    }
+
+    /// Whether everything is mapped as it was when it was read last. To be asked after a walk, where not everything that
+    /// runs in this memory is known to stand still.
+    pub fn is_mapped_as_read(&self) -> bool {
+        let now = std::fs::read(format!("/proc/{}/maps", self.task)).unwrap_or_default();
+        maps::parse(&now).into_iter().map(Map::unnamed).eq(self.maps.iter().cloned())
     }
 
     /// Makes thread `id` the snapshot's only one, stopped with these registers (`struct user_regs_struct`).

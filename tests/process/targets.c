@@ -83,11 +83,14 @@ static int clone_main(void *unused) {
 
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
-    pthread_t thread[200];
+    pthread_t thread[300];
     if (!strcmp(what, "threads")) {
         for (int i = 0; i < 3; i++) pthread_create(&thread[i], NULL, sleeps, NULL);
     } else if (!strcmp(what, "churn")) {
         for (int i = 0; i < 25; i++) pthread_create(&thread[i], NULL, churns, NULL);
+    } else if (!strcmp(what, "many")) {
+        for (int i = 0; i < 220; i++) pthread_create(&thread[i], NULL, sleeps, NULL);
+        for (int i = 220; i < 224; i++) pthread_create(&thread[i], NULL, churns, NULL);
     } else if (!strcmp(what, "headless")) {
         pthread_create(&thread[0], NULL, sleeps, NULL);
         ready();
@@ -99,6 +102,8 @@ int main(int argc, char **argv) {
         ready();
         pthread_join(thread[0], NULL);
         pthread_join(thread[1], NULL);
+        char byte;
+        while (read(0, &byte, 1) != 0) {}
         if (write(ends[1], "x", 1) != 1) return 1;
         pthread_join(thread[2], NULL);
         puts("done");

@@ -16,7 +16,7 @@ use super::StoppedProcess;
 use super::facts::{Facts, threads};
 use crate::error::{Error, Refusal};
 use crate::image::Find;
-use crate::snapshot::{Gap, SignalInfo, Snapshot, Thread, registers};
+use crate::snapshot::{Absence, Gap, SignalInfo, Snapshot, Thread, registers};
 use keeper::Keeper;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -63,10 +63,11 @@ impl Hold {
         let (keeper, stopped) = Keeper::start(pid, options.deadline).map_err(held)?;
         // From here on dropping the keeper lets the process go.
         let Stopped { still, absent, gaps, since } = stopped;
-        process.read_by(still.first().map_or(pid, |task| task.id)).map_err(read)?;
+        process.read_by(still.first().map_or(pid, |task| task.id), keeper.peek()).map_err(read)?;
         process.user(facts.users[1]);
         let mut doing = HashMap::new();
         let snapshot = process.snapshot_mut();
+        snapshot.space.may_change = absent.iter().any(|task| task.why != Absence::Exited) || !gaps.is_empty();
         (snapshot.absent, snapshot.gaps) = (absent, gaps);
         for task in still {
             match thread(snapshot, &task) {
@@ -87,6 +88,12 @@ impl Hold {
     /// Whether it still stands: nobody killed a thread or let it go, and there is no new one.
     pub fn still_holds(&self) -> bool {
         self.keeper.holds()
+    }
+
+    /// Whether nothing was mapped or unmapped since it was stopped. While everything that runs in its memory stands still
+    /// nothing can be; what could not be stopped may do so at any time, and may have undone it before one looks.
+    pub fn is_mapped_as_read(&self) -> bool {
+        !self.snapshot().space.may_change && self.process.is_mapped_as_read()
     }
 
     /// What a thread was doing when it was stopped, in words: "sleeping in futex_do_wait".

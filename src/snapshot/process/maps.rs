@@ -22,6 +22,11 @@ pub(super) struct Map {
     pub path: Option<PathBuf>,
 }
 
+/// The mappings in the text of `/proc/PID/maps`.
+pub(super) fn parse(text: &[u8]) -> Vec<Map> {
+    text.split(|&byte| byte == b'\n').filter_map(Map::parse).collect()
+}
+
 impl Map {
     /// A mapping from `start-end perms offset device inode path`.
     pub fn parse(line: &[u8]) -> Option<Self> {
@@ -49,6 +54,11 @@ impl Map {
             inode,
             path: (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path))),
         })
+    }
+
+    /// The same without its name: a file that is deleted stays mapped, under another one.
+    pub fn unnamed(self) -> Self {
+        Self { path: None, ..self }
     }
 
     /// As a snapshot has it.

@@ -38,12 +38,23 @@ pub struct Arch {
     pub entry_registers: Layout,
     /// What the kernel pushes for a signal handler.
     pub signal_frame: SignalFrameLayout,
+    /// How code calls the kernel.
+    pub system_call: SystemCall,
     /// The bytes of `__start_context`, to which the first function of a `makecontext` stack returns.
     pub context_entries: &'static [&'static [u8]],
     /// Whether a call ends at the end of these bytes (up to eight of them).
     pub ends_with_call: fn(&[u8]) -> bool,
     /// How an interrupted function is told to have its return address at the stack pointer, see [`Prologue`].
     pub prologue: &'static [Prologue],
+}
+
+/// How code calls the kernel.
+#[derive(Debug)]
+pub struct SystemCall {
+    /// The instructions that do, all of one length.
+    pub instructions: &'static [&'static [u8]],
+    /// Where the kernel leaves the result.
+    pub result: Register,
 }
 
 /// A place in a frame-pointer prologue or epilogue where the frame record is not in force, by the code around it.

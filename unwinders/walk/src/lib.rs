@@ -31,7 +31,7 @@ mod stack;
 mod walk;
 
 pub use address::CodeAddress;
-pub use arch::{AARCH64, Arch, ExtendedState, Prologue, SignalFrameLayout, Trampoline, X86_64};
+pub use arch::{AARCH64, Arch, ExtendedState, Prologue, SignalFrameLayout, SystemCall, Trampoline, X86_64};
 pub use code::Code;
 pub use error::{CfiFault, Error, Why};
 pub use evidence::{Evidence, NoEvidence, Proof, RowEvidence, RowProof, Witness};

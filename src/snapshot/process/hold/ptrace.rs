@@ -89,6 +89,17 @@ pub(super) fn signal_words(task: i32) -> io::Result<(i32, u64)> {
     Ok((u32::try_from(code).unwrap_or_default().cast_signed(), info[DETAIL / 8]))
 }
 
+/// The word at an address of a stopped task.
+pub(super) fn peek(task: i32, address: u64) -> io::Result<u64> {
+    let request = libc::c_long::from(libc::PTRACE_PEEKDATA);
+    let mut word = 0u64;
+    // SAFETY: the kernel writes one word to `word`; the C library's wrapper would hide an error behind the word -1.
+    match unsafe { libc::syscall(libc::SYS_ptrace, request, libc::c_long::from(task), address, &mut word) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(word),
+    }
+}
+
 fn request(request: libc::c_uint, task: i32, address: usize, data: usize) -> io::Result<libc::c_long> {
     let pointer = std::ptr::with_exposed_provenance_mut::<libc::c_void>;
     // SAFETY: requests with a buffer are given one of ours that is large enough and alive; the others take numbers.

@@ -15,7 +15,7 @@ const PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(
 /// How often tasks that share the memory are looked for.
 const ROUNDS: usize = 8;
 /// How long those may take to stop when the time is over already.
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(250);
 
 /// The tasks of a process that were told to stop. Belongs to one thread, as ptrace does.
 pub(super) struct Stopper {
@@ -68,9 +68,10 @@ impl Stopper {
     pub fn stop(&mut self, within: Duration) -> Result<Stopped, Refusal> {
         let since = Instant::now();
         let deadline = since + within;
-        let mut dead = self.stop_threads(deadline)?;
+        // A vfork parent stops when its child lets it, so that waiting for it must leave time for the child.
+        let mut dead = self.stop_threads(since + within / 2)?;
         let (mut absent, gaps) = self.stop_sharers(deadline);
-        if self.tasks.values().any(|task| task.shares) {
+        if self.tasks.values().any(|task| task.shares || task.told == Told::Running) {
             // What was stopped last may have made a thread of the process before.
             dead = self.stop_threads(deadline)?;
         }
@@ -124,6 +125,28 @@ impl Stopper {
                 let_go(id, &task);
             }
         }
+    }
+
+    /// Fills the bytes with what lies at an address, word by word; whether all of them were.
+    pub fn peek(&self, address: u64, into: &mut [u8]) -> bool {
+        const WORD: u64 = 8;
+        let is_still = |(id, task): (&u32, &Task)| matches!(task.told, Told::Stopped(_)).then_some(id.cast_signed());
+        let Some(task) = self.tasks.iter().find_map(is_still) else { return false };
+        let mut at = address & !(WORD - 1);
+        let mut skipped = usize::try_from(address - at).unwrap_or_default();
+        let mut rest = into;
+        while !rest.is_empty() {
+            let Ok(word) = ptrace::peek(task, at) else { return false };
+            let bytes = word.to_le_bytes();
+            let bytes = bytes.get(skipped..).unwrap_or_default();
+            let count = bytes.len().min(rest.len());
+            let (filled, after) = rest.split_at_mut(count);
+            filled.copy_from_slice(bytes.get(..count).unwrap_or_default());
+            (rest, skipped) = (after, 0);
+            let Some(next) = at.checked_add(WORD) else { return rest.is_empty() };
+            at = next;
+        }
+        true
     }
 
     /// Whether every thread there is stands still, and so does everything else that was stopped.

@@ -1,6 +1,6 @@
 //! aarch64: AAPCS64, DWARF for the Arm 64-bit architecture (2023Q3), Linux `arch/arm64`.
 
-use super::{Arch, SignalFrameLayout, Trampoline};
+use super::{Arch, SignalFrameLayout, SystemCall, Trampoline};
 use crate::{Layout, Register};
 
 const fn x(number: u8) -> Register {
@@ -130,6 +130,8 @@ pub static AARCH64: Arch = Arch {
         fault_address: 176,
         error_code: 0,
     },
+    // svc #0
+    system_call: SystemCall { instructions: &[&[0x01, 0, 0, 0xd4]], result: x(0) },
     context_entries: &[],
     ends_with_call,
     // Before its frame record is written a function has its return address in x30, which only unwind information tells.

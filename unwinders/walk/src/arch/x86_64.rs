@@ -1,6 +1,6 @@
 //! x86_64: System V ABI (AMD64 supplement 1.0), Linux `arch/x86`.
 
-use super::{Arch, ExtendedState, Prologue, SignalFrameLayout, Trampoline};
+use super::{Arch, ExtendedState, Prologue, SignalFrameLayout, SystemCall, Trampoline};
 use crate::{Layout, Register};
 
 const RAX: Register = Register(0);
@@ -158,6 +158,8 @@ pub static X86_64: Arch = Arch {
         fault_address: 216,
         error_code: 192,
     },
+    // syscall; int $0x80; sysenter
+    system_call: SystemCall { instructions: &[&[0x0f, 0x05], &[0xcd, 0x80], &[0x0f, 0x34]], result: RAX },
     // glibc's __start_context: mov %rbx,%rsp; mov (%rsp),%rdi; test %rdi,%rdi
     context_entries: &[&[0x48, 0x89, 0xdc, 0x48, 0x8b, 0x3c, 0x24, 0x48, 0x85, 0xff]],
     ends_with_call,
