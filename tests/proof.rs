@@ -490,3 +490,13 @@ fn once_a_function_goes_on_in_another_frame_nothing_is_proven_and_before_everyth
         assert_eq!(built.grade(label), RowProof::Assumed, "{label}");
     }
 }
+
+//   the loader's resolver: two words pushed by the table that jumps to it, and room for the vector registers
+#[test]
+fn what_is_written_where_room_was_made_by_a_size_that_the_program_keeps_hits_nothing() {
+    all_proven(&assembled(
+        "push %rbx\n.cfi_adjust_cfa_offset 8\n.cfi_offset rbx,-16\nmov %rsp,%rbx\n.cfi_def_cfa_register rbx\nand $-64,%rsp
+         sub size(%rip),%rsp\nmov %rdi,0x28(%rsp)\nmov 0x28(%rsp),%rdi\nmov %rbx,%rsp\n.cfi_def_cfa_register rsp\npop %rbx
+         .cfi_adjust_cfa_offset -8\n.cfi_restore rbx\nret\n.data\n.hidden size\nsize: .quad 0x380\n.text",
+    ));
+}

@@ -4,6 +4,9 @@ use super::jump_table::{Form, Table};
 use super::value::{Base, CALLEE_SAVED, FP, SP, State, Value, number};
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register as Name};
 
+/// More bytes than anything takes up that is put on a stack at once.
+const ROOM: i64 = 1 << 30;
+
 /// What an instruction does, as far as it matters for finding frames and saved registers. Registers are hardware numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -49,6 +52,9 @@ pub enum Op {
     Align { register: u8, mask: u64 },
     /// The stack pointer falls by an amount nobody knows.
     Fall,
+    /// The stack pointer falls by a size that the program keeps at a fixed place, as the loader does to save all vector
+    /// registers: what is then written at it is believed to have room.
+    Room,
     /// The stack pointer becomes an address somewhere around that in another register.
     SpNear(u8),
     /// A call that comes back.
@@ -84,9 +90,13 @@ impl Op {
             | Self::Align { register: to, .. } => one(to),
             Self::Exchange(first, second) => one(first) | one(second),
             Self::Pop(to) => sp | one(to),
-            Self::Push(_) | Self::PushLoad(_) | Self::PushOther | Self::PopStore(_) | Self::Fall | Self::SpNear(_) => {
-                sp
-            }
+            Self::Push(_)
+            | Self::PushLoad(_)
+            | Self::PushOther
+            | Self::PopStore(_)
+            | Self::Fall
+            | Self::Room
+            | Self::SpNear(_) => sp,
             Self::MoveSp { registers, .. } => sp | registers,
             Self::Leave | Self::Enter(_) => sp | one(FP),
             Self::Call => u16::MAX,
@@ -158,6 +168,7 @@ impl State {
             }
             Op::Align { register, mask } => self.align(register, address, mask),
             Op::Fall => self.make(SP, address, self.get(SP), (i64::MIN, 0)),
+            Op::Room => self.make(SP, address, self.get(SP), (i64::MIN, -ROOM)),
             Op::SpNear(from) => self.make(SP, address, self.get(from), (i64::MIN, i64::MAX)),
             Op::Call => self.called(),
         }
@@ -259,7 +270,13 @@ fn simple(instruction: &Instruction) -> Option<Op> {
                     let by = if instruction.mnemonic() == M::Add { by } else { by.wrapping_neg() };
                     Op::Sum { to, from: to, by }
                 }
-                (None, _) if to == SP && instruction.mnemonic() == M::Sub => Op::Fall,
+                (None, _) if to == SP && instruction.mnemonic() == M::Sub => {
+                    if instruction.is_ip_rel_memory_operand() {
+                        Op::Room
+                    } else {
+                        Op::Fall
+                    }
+                }
                 (None, Some(other)) if instruction.mnemonic() == M::Add => Op::Add { to, one: to, other },
                 _ => Op::Compute(bit(to)),
             }
