@@ -109,7 +109,9 @@ fn a_chain_that_is_another_one_if_the_call_is_begun_anew_is_looked_at_in_both_wa
     let hold = running.hold();
     let standings = ["skips", "lands", "host", "far", "main"].map(|target| standing(&hold, target));
     assert!(standings.iter().all(is_blocked), "{standings:?}");
-    assert_eq!(standing(&hold, "idle"), Standing::Clear);
+    // `lands` is run into with a frame that is not the one it is called with: nothing proves its row.
+    let idle = standing(&hold, "idle");
+    assert!(matches!(idle, Standing::Untrusted { .. }), "{idle:?}");
 }
 
 #[test]

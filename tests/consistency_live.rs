@@ -101,7 +101,7 @@ fn what_was_learned_before_somebody_patched_a_function_on_the_stack_allows_nothi
     let hold = running.hold();
     let checked = check(&hold, &known, &request("idle")).unwrap();
     assert_eq!(checked.examined().decision.overall, Overall::Apply);
-    let State::Held(trace) = &checked.examined().traces[0].state else { panic!("it is held") };
+    let State::InCall { behind: trace, .. } = &checked.examined().traces[0].state else { panic!("it waits in a call") };
     let in_waits = trace.frames[1].pc.value();
     drop(hold);
     let memory = OpenOptions::new().write(true).open(format!("/proc/{}/mem", running.child.id())).unwrap();
