@@ -21,13 +21,15 @@ pub(super) fn of(pid: u32, inside: u32) -> Sharing {
     let mut unknown = vec![];
     let size = memory_size(inside);
     for other in processes().into_iter().filter(|other| *other != pid) {
-        match have_same_memory(inside, other) {
-            Ok(true) => tasks.extend(threads(other).unwrap_or_default()),
-            Ok(false) => {}
+        let Some(one) = one_with_memory(other) else { continue };
+        match have_same_memory(inside, one) {
+            // The dead have no memory, and to the kernel that is the same one.
+            Ok(true) if has_memory(inside) => tasks.extend(threads(other).unwrap_or_default()),
+            Ok(_) => {}
             // A process that is gone shares nothing.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             // Whose memory has another size, has another memory. This anybody may read.
-            Err(_) if memory_size(other) != size => {}
+            Err(_) if memory_size(one) != size => {}
             Err(_) => unknown.push(other),
         }
     }
@@ -39,6 +41,18 @@ pub(super) fn of(pid: u32, inside: u32) -> Sharing {
 fn processes() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// A task of a process that has memory: the first thread may have exited before the others.
+fn one_with_memory(process: u32) -> Option<u32> {
+    if has_memory(process) {
+        return Some(process);
+    }
+    threads(process).unwrap_or_default().into_iter().find(|id| has_memory(*id))
+}
+
+fn has_memory(id: u32) -> bool {
+    memory_size(id).is_some_and(|pages| pages > 0)
 }
 
 /// Whether two tasks run in the same memory.
@@ -55,4 +69,22 @@ pub(super) fn have_same_memory(one: u32, other: u32) -> io::Result<bool> {
 fn memory_size(id: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{id}/statm")).ok()?;
     text.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_dead_share_nothing_with_each_other() {
+        let mut zombies = [(); 2].map(|()| Command::new("true").spawn().unwrap());
+        let [one, other] = [0, 1].map(|number: usize| zombies[number].id());
+        while has_memory(one) || has_memory(other) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(have_same_memory(one, other).unwrap_or(true), "as the kernel sees it");
+        assert_eq!(of(one, one).tasks, Vec::<u32>::new());
+        zombies.iter_mut().for_each(|zombie| drop(zombie.wait()));
+    }
 }

@@ -96,7 +96,9 @@ impl Stopper {
         let mut absent: Vec<Absent> = vec![];
         for _ in 0..ROUNDS {
             let is_still = |(id, task): (&u32, &Task)| matches!(task.told, Told::Stopped(_)).then_some(*id);
-            let inside = self.tasks.iter().find_map(is_still).unwrap_or(self.pid);
+            let lives = |(id, task): (&u32, &Task)| (task.told != Told::Gone).then_some(*id);
+            let inside = self.tasks.iter().find_map(is_still).or_else(|| self.tasks.iter().find_map(lives));
+            let inside = inside.unwrap_or(self.pid);
             let Sharing { tasks, unknown } = sharers::of(self.pid, inside);
             let is_new = |id: &u32| !self.tasks.contains_key(id) && absent.iter().all(|known| known.id != *id);
             let new: Vec<u32> = tasks.into_iter().filter(is_new).collect();
