@@ -63,6 +63,10 @@ impl Hasher for Multiply {
         self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word.try_into().unwrap_or(0));
+    }
+
     fn write_isize(&mut self, word: isize) {
         self.write_u64(word.unsigned_abs().try_into().unwrap_or(0));
     }

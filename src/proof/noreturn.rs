@@ -4,9 +4,11 @@ use super::Source;
 use super::code::Callee;
 use super::layout::Layout;
 use super::lsda::{self, CallSite};
+use crate::kept::Multiply;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 use surestack_walk::Memory;
 
@@ -89,7 +91,7 @@ impl Search<'_, '_> {
     }
 
     fn search(&mut self, start: u64) -> Return {
-        let mut seen = HashSet::new();
+        let mut seen: HashSet<u64, BuildHasherDefault<Multiply>> = HashSet::default();
         let mut work = vec![start];
         while let Some(mut at) = work.pop() {
             while seen.insert(at) {

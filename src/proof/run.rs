@@ -29,13 +29,18 @@ use super::lsda;
 use super::noreturn::{Return, Returns};
 use super::{Proofs, Proven, Source, leaving};
 use crate::analysis::{Base, CALLEE_SAVED, Op, SP, State, Value};
+use crate::kept::Multiply;
 use indirect::Jump;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 use surestack_walk::RowProof;
 
 const WORD: i64 = 8;
 /// How often the average instruction may be executed: joins lose something each time, and there is little to lose.
 const ROUNDS: usize = 64;
+
+/// Things by instruction.
+type Places<T> = HashMap<usize, T, BuildHasherDefault<Multiply>>;
 
 /// Where what is known comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,16 +64,16 @@ pub struct Run<'r, 'm> {
     layout: &'r Layout,
     returns: &'r Returns,
     /// By instruction: what is known where control comes from elsewhere.
-    known: HashMap<usize, Known>,
+    known: Places<Known>,
     queue: BTreeSet<usize>,
     /// By instruction: from where it was last executed.
     owner: Vec<u32>,
     found: Vec<Option<(Finding, Ground)>>,
     /// By instruction: what holds where a row says something else.
-    contradicted: HashMap<usize, State>,
+    contradicted: Places<State>,
     /// By instruction: the states at jumps whose targets are not known.
     lost: BTreeMap<usize, Known>,
-    tables: HashMap<usize, Jump>,
+    tables: Places<Jump>,
     /// The jumps by which functions go on in another frame.
     leaving: BTreeSet<usize>,
     /// Instructions where what they saved is being overwritten.
@@ -88,13 +93,13 @@ impl<'r, 'm> Run<'r, 'm> {
             code,
             layout: &proofs.layout,
             returns: &proofs.returns,
-            known: HashMap::new(),
+            known: Places::default(),
             queue: BTreeSet::new(),
             owner: vec![NONE; count],
             found: vec![None; count],
-            contradicted: HashMap::new(),
+            contradicted: Places::default(),
             lost: BTreeMap::new(),
-            tables: HashMap::new(),
+            tables: Places::default(),
             leaving: BTreeSet::new(),
             rewritten: HashSet::new(),
             left: count.saturating_mul(ROUNDS),

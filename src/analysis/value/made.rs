@@ -146,6 +146,9 @@ impl State {
             let apart = one.1.saturating_sub(other.1);
             return Some((apart, apart));
         }
+        if self.made.is_empty() {
+            return None;
+        }
         let others: Vec<(Base, i64, i64)> = self.chain(other).collect();
         self.chain(one).find_map(|(base, low, high)| {
             let (_, lowest, highest) = others.iter().find(|(other, ..)| *other == base)?;
