@@ -22,6 +22,8 @@ use surestack_walk::{Memory, RowSource};
 const GAP: u64 = 4_096;
 /// Most bytes read at once.
 const CHUNK: u64 = 1 << 20;
+/// More bytes than any function has: interpreters' main loops have a hundred thousand.
+const LONGEST: u64 = 1 << 22;
 /// How far a short jump leads.
 const SHORT: u64 = 130;
 /// A part of a function has one host; what so many functions jump to is a function.
@@ -322,9 +324,10 @@ pub fn bases(source: &Source<'_>, eh_frame: u64) -> BaseAddresses {
     bases
 }
 
-/// Reads a range of code.
+/// Reads a range of code; whether there is no more of it than a function has, and all could be read.
 pub fn read(source: &Source<'_>, start: u64, end: u64, into: &mut Vec<u8>) -> bool {
-    let Some(length) = end.checked_sub(start).and_then(|length| usize::try_from(length).ok()) else { return false };
+    let length = end.checked_sub(start).filter(|length| *length <= LONGEST);
+    let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else { return false };
     into.resize(length, 0);
     source.read(start, into).is_ok()
 }
