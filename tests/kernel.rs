@@ -9,9 +9,10 @@ mod skip;
 #[path = "kernel/traced.rs"]
 mod traced;
 
-use bed::{BUILDS, Kind, Probe, Program, alone};
+use bed::{BUILDS, Kind, Probe, Program, Running, alone};
 use skip::skipped;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use surestack::image::Find;
 use surestack::snapshot::process::hold::{self, Hold};
@@ -205,7 +206,7 @@ fn at_every_sample_of_a_probed_nop_the_callers_are_those_of_the_unprobed_one() {
         // Out of the loader, and the nop a call.
         traced.interrupt(std::time::Duration::from_millis(100));
         traced.look(|_, _| ());
-        let (mut inside, mut offsets) = (0, std::collections::BTreeMap::new());
+        let (mut inside, mut offsets) = (0, BTreeMap::new());
         for sample in 0..SAMPLES {
             traced.interrupt(std::time::Duration::from_micros(20 + sample as u64 % 7));
             let (frames, judged) = traced.look(trace);
@@ -228,22 +229,16 @@ fn at_every_sample_of_a_probed_nop_the_callers_are_those_of_the_unprobed_one() {
 }
 
 #[test]
-fn at_every_instruction_of_a_nop_probes_trampoline_and_in_a_core_of_it_the_chain_is_exact() {
+fn at_every_instruction_of_a_nop_probes_trampoline_the_chain_is_exact_and_in_a_core_made_there() {
     let _alone = alone();
     for build in BUILDS {
         let program = Program::build(build);
         let Some(_probe) = planted(program.probe(Kind::Entry, program.function("site").0), "nop probe") else { return };
         let running = program.start("loop");
-        let mut traced = Traced::seize(running.pid());
-        traced.interrupt(std::time::Duration::from_millis(100));
-        let mut offsets = std::collections::BTreeSet::new();
-        // Twice around the loop.
-        for _ in 0..100 {
-            traced.step();
-            let (frames, judged) = traced.look(trace);
-            let what = format!("{build:?}: {frames:x?} {:?}", judged.doubts);
-            offsets.extend(in_trampoline(&program, &frames, &what));
-            assert_eq!(judged.verdict, Verdict::Reliable, "{what}");
+        let mut traced = around(&running);
+        let mut offsets = BTreeSet::new();
+        for _ in 0..TWICE_AROUND {
+            offsets.extend(step_in_loop(&program, &mut traced));
         }
         if offsets.is_empty() {
             skipped("nop probe: this kernel does not turn nops into calls");
@@ -251,14 +246,47 @@ fn at_every_instruction_of_a_nop_probes_trampoline_and_in_a_core_of_it_the_chain
         }
         // Behind its system call a single step comes two bytes late.
         assert!(offsets.is_superset(&[0, 1, 3, 4, 11, 14, 16, 17].into()), "{build:?}: {offsets:?}");
-        traced.leave();
-        let path = running.core(libc::SIGQUIT);
-        let core = core_file::open(&path, &Find::default()).expect("a core");
-        let (frames, judged) = trace(&core, &Known::default());
-        let what = format!("core {build:?}: {frames:x?} {:?}", judged.doubts);
-        in_trampoline(&program, &frames, &what);
-        assert_eq!(judged.verdict, Verdict::Reliable, "{what}");
+        for offset in offsets {
+            let running = program.start("loop");
+            let mut traced = around(&running);
+            let there = (0..TWICE_AROUND).any(|_| step_in_loop(&program, &mut traced) == Some(offset));
+            assert!(there, "{build:?}: {offset}");
+            traced.leave(libc::SIGQUIT);
+            assert_eq!(in_core(&program, running.core(0)), Some(offset), "{build:?}");
+        }
+        // A signal from outside comes mostly where the system call returns to, which no step shows.
+        let running = program.start("loop");
+        around(&running).leave(0);
+        println!("{build:?}: the signal came at {:?}", in_core(&program, running.core(libc::SIGQUIT)));
     }
+}
+
+/// Where in the trampoline a core was made of a program in its loop; the chain is exact.
+fn in_core(program: &Program, path: PathBuf) -> Option<u64> {
+    let core = core_file::open(&path, &Find::default()).expect("a core");
+    let (frames, judged) = trace(&core, &Known::default());
+    let what = format!("{frames:x?} {:?}", judged.doubts);
+    assert_eq!(judged.verdict, Verdict::Reliable, "{what}");
+    in_trampoline(program, &frames, &what)
+}
+
+/// As many instructions as the loop around the nop takes twice.
+const TWICE_AROUND: usize = 100;
+
+/// A program that runs round its loop, out of the loader and the nop a call, stopped.
+fn around(running: &Running) -> Traced {
+    let mut traced = Traced::seize(running.pid());
+    traced.interrupt(std::time::Duration::from_millis(100));
+    traced
+}
+
+/// One instruction on, where the chain is exact: at which offset of the trampoline.
+fn step_in_loop(program: &Program, traced: &mut Traced) -> Option<u64> {
+    traced.step();
+    let (frames, judged) = traced.look(trace);
+    let what = format!("{frames:x?} {:?}", judged.doubts);
+    assert_eq!(judged.verdict, Verdict::Reliable, "{what}");
+    in_trampoline(program, &frames, &what)
 }
 
 /// Where a trace of the loop goes through the nop's trampoline: at which offset of it, and whether the chain is exact.

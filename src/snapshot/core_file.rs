@@ -126,20 +126,30 @@ fn mappings(loads: &[Segment], files: &[MappedFile]) -> (Vec<Mapped>, bool) {
     (mappings, whole)
 }
 
-/// What the kernel mapped a page without a file for: a core does not name it. Where its code was dumped that tells; Linux
-/// 6.18 writes zeros for the page of probed returns, which is the only one that may be executed and not read.
+/// What the kernel mapped a page without a file for: a core does not name it. Where its code was dumped that tells, but
+/// Linux 6.18 cannot read these pages itself when it writes a core: it dumps them whole, and full of zeros. Then it is what
+/// the program was allowed to do with the page that tells, and the step out of it looks for the call at the site.
 fn probe(memory: &dyn Memory, load: &Segment) -> Option<ProbeKind> {
     let mut code = [0; 11];
     memory.read(load.address, &mut code).ok()?;
-    let execute_only = load.flags & (PF_R | PF_W | PF_X) == PF_X && load.memory_size == PAGE;
     match code {
         // push %rax; push %rcx; push %r11; mov $335, %rax (uretprobe)
         [0x50, 0x51, 0x41, 0x53, 0x48, 0xc7, 0xc0, 0x4f, 0x01, 0, 0] => Some(ProbeKind::Return),
         // push %rcx; push %r11; push %rax; mov $336, %rax (uprobe)
         [0x51, 0x41, 0x53, 0x50, 0x48, 0xc7, 0xc0, 0x50, 0x01, 0, 0] => Some(ProbeKind::Nop),
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] if execute_only => Some(ProbeKind::Return),
+        _ if load.memory_size == PAGE && is_zero(memory, load) => match load.flags & (PF_R | PF_W | PF_X) {
+            PF_X => Some(ProbeKind::Return),
+            allowed if allowed == PF_R | PF_X => Some(ProbeKind::Nop),
+            _ => None,
+        },
         _ => None,
     }
+}
+
+/// Whether a page was dumped, and full of zeros.
+fn is_zero(memory: &dyn Memory, page: &Segment) -> bool {
+    let mut bytes = [1; PAGE as usize];
+    page.file_size == PAGE && memory.read(page.address, &mut bytes).is_ok() && bytes.iter().all(|byte| *byte == 0)
 }
 
 /// Whether a mapping could be read by the program at all.

@@ -71,9 +71,9 @@ impl Traced {
         libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP
     }
 
-    /// Lets it run on, not traced any more.
-    pub fn leave(self) {
-        self.request(libc::PTRACE_DETACH, 0, 0);
+    /// Lets it run on, not traced any more, with a signal or 0.
+    pub fn leave(self, signal: i32) {
+        self.request(libc::PTRACE_DETACH, 0, u64::try_from(signal).expect("a signal"));
     }
 
     /// Executes one instruction, which may be stopped at but not run on from.

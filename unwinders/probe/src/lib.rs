@@ -17,7 +17,8 @@
 //! was there lies in the kernel, where nobody can read it: there is no step out of that page, and [`Why::ReturnProbed`] says
 //! so.
 //!
-//! Both pages may be unreadable from another process; then their names tell, and the call at the site.
+//! Both pages may be unreadable from another process, and for the kernel too when it writes a core: it writes zeros. Then
+//! their names tell, or what may be done with them, and the call at the site.
 //!
 //! Source: `arch/x86/kernel/uprobes.c` of Linux 6.18.
 #![no_std]
@@ -54,7 +55,7 @@ impl Unwinder for Probes {
             return Ok(Step::NotMine(Why::ReturnProbed));
         }
         let mut code = TRAMPOLINE;
-        let is_known = target.memory.read(page.start, &mut code).is_err() || code == TRAMPOLINE;
+        let is_known = target.memory.read(page.start, &mut code).is_err() || [TRAMPOLINE, [0; 18]].contains(&code);
         let offset = address.wrapping_sub(page.start);
         match PUSHED.iter().find(|(at, _)| *at == offset) {
             Some((_, pushed)) if is_known => from_nop(target, page.start, *pushed, callee, caller),
