@@ -6,6 +6,7 @@ mod print;
 
 use crate::error::Error;
 use crate::image::{Find, Image};
+use crate::proof::Return;
 use crate::proof::claim::Claim;
 use crate::proof::code::Step;
 use crate::proof::imports::never_returning;
@@ -107,15 +108,8 @@ pub fn file(path: &Path) -> Result<Checked, Error> {
 pub fn image(image: &Image) -> Checked {
     let began = cpu();
     let never = never_returning(image);
-    let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
-    let source = Source {
-        memory: image,
-        bias: 0,
-        unwind: image.unwind(),
-        runs: false,
-        never_returns: &never_returns,
-        resolves: &|_| false,
-    };
+    let through = |slot: u64| Return::by_name(&never, slot);
+    let source = Source { memory: image, bias: 0, unwind: image.unwind(), through: &through, resolves: &|_| false };
     let proofs = Proofs::new(Rc::new(Layout::new(&source)));
     let functions = proofs.layout.functions();
     let mut checked = Checked::default();

@@ -4,6 +4,7 @@ mod call_site;
 mod correct;
 mod files;
 mod frame;
+mod imports;
 mod landing;
 mod linkage;
 mod nowhere;
@@ -56,6 +57,7 @@ pub struct Answers {
     /// By function, and by what was asked.
     texts: RefCell<Kept<u64, Proof>>,
     unchanged: RefCell<Kept<CodeAddress, Proof>>,
+    imports: imports::Imports,
     rows: row::Rows,
     files: FileProofs,
 }

@@ -28,6 +28,7 @@ pub mod run;
 use claim::Claim;
 use code::Code;
 use layout::Layout;
+pub use noreturn::Return;
 use noreturn::Returns;
 use run::Run;
 use std::collections::BTreeMap;
@@ -45,10 +46,8 @@ pub struct Source<'m> {
     pub bias: u64,
     /// Its unwind information.
     pub unwind: UnwindSections<'m>,
-    /// Whether the module is loaded, so that slots hold addresses of functions.
-    pub runs: bool,
-    /// Whether the function behind a slot of the global offset table is known never to return.
-    pub never_returns: &'m dyn Fn(u64) -> bool,
+    /// Whether a call through a word in memory comes back, which may be one that the loader filled.
+    pub through: &'m dyn Fn(u64) -> Return,
     /// Whether the function at an address is the loader's resolver: lazily bound linkage tables jump to it with two words on
     /// top of the return address (System V ABI, x86-64, 5.2).
     pub resolves: &'m dyn Fn(u64) -> bool,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use surestack::image::Image;
 use surestack::proof::claim::{Cfa, Claim, Saved};
 use surestack::proof::layout::Layout;
-use surestack::proof::{Proofs, Proved, Proven, Source};
+use surestack::proof::{Proofs, Proved, Proven, Return, Source};
 use surestack_walk::{RowProof, Section, UnwindSections};
 
 const FLIPS: usize = 10_000;
@@ -54,11 +54,11 @@ fn instructions(bytes: &[u8], fde: usize, bases: &BaseAddresses) -> Option<std::
     (length < 0x80).then_some(augmentation + 1 + length..fde + 4 + entry.entry_len())
 }
 
-fn source<'m>(image: &'m Image, eh_frame: &'m [u8], never: &'m dyn Fn(u64) -> bool) -> Source<'m> {
+fn source<'m>(image: &'m Image, eh_frame: &'m [u8], through: &'m dyn Fn(u64) -> Return) -> Source<'m> {
     let unwind = image.unwind();
     let address = unwind.eh_frame.unwrap().address;
     let unwind = UnwindSections { eh_frame: Some(Section { address, bytes: eh_frame }), ..unwind };
-    Source { memory: image, bias: 0, unwind, runs: false, never_returns: never, resolves: &|_| false }
+    Source { memory: image, bias: 0, unwind, through, resolves: &|_| false }
 }
 
 /// By address, the rows and what became of them.
@@ -102,7 +102,7 @@ fn no_flipped_bit_leaves_a_row_proven_that_says_something_else() {
     let path = Path::new("/lib/x86_64-linux-gnu/libc.so.6");
     let Ok(image) = Image::open(path) else { return println!("skipped: there is no {}", path.display()) };
     let section = image.unwind().eh_frame.unwrap();
-    let whole = source(&image, section.bytes, &|_| false);
+    let whole = source(&image, section.bytes, &|_| Return::Unknown);
     let layout = Rc::new(Layout::new(&whole));
     let bases = BaseAddresses::default().set_eh_frame(section.address);
     let (mut random, mut outcomes) = (Random(0x9e37_79b9_7f4a_7c15), HashMap::<Outcome, usize>::new());
@@ -118,7 +118,7 @@ fn no_flipped_bit_leaves_a_row_proven_that_says_something_else() {
         let (at, bit) = (range.start + random.below(range.len()), random.below(8));
         let before = known.entry(index).or_insert_with(|| rows(&Proofs::new(Rc::clone(&layout)).prove(&whole, index)));
         flipped[at] ^= 1 << bit;
-        let changed = source(&image, &flipped, &|_| false);
+        let changed = source(&image, &flipped, &|_| Return::Unknown);
         let proved = Proofs::new(Rc::clone(&layout)).prove(&changed, index);
         let (after, unreadable) = (rows(&proved), proved.code.unreadable);
         flipped[at] ^= 1 << bit;

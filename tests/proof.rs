@@ -12,7 +12,7 @@ use surestack::proof::claim::{Cfa, Saved};
 use surestack::proof::code::Code;
 use surestack::proof::layout::Layout;
 use surestack::proof::run::Run;
-use surestack::proof::{Proofs, Source};
+use surestack::proof::{Proofs, Return, Source};
 use surestack_walk::RowProof;
 
 /// A shared object made of one source file, and where its labels lie.
@@ -418,14 +418,8 @@ fn library(name: &str) -> Option<Image> {
 #[test]
 fn no_row_that_was_changed_is_proven() {
     let Some(image) = library("libc.so.6") else { return };
-    let source = Source {
-        memory: &image,
-        bias: 0,
-        unwind: image.unwind(),
-        runs: false,
-        never_returns: &|_| false,
-        resolves: &|_| false,
-    };
+    let source =
+        Source { memory: &image, bias: 0, unwind: image.unwind(), through: &|_| Return::Unknown, resolves: &|_| false };
     let proofs = Proofs::new(Rc::new(Layout::new(&source)));
     let mut before = 0;
     for index in (0..proofs.layout.functions().len()).step_by(23) {

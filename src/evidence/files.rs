@@ -7,9 +7,9 @@
 use super::FileEvidence;
 use super::row::{Instruction, ProvenModule, eh_frame_only};
 use crate::image::{BuildId, Image};
-use crate::proof::Source;
 use crate::proof::imports::never_returning;
 use crate::proof::layout::Layout;
+use crate::proof::{Return, Source};
 use object::elf::{PF_W, PT_LOAD};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -33,6 +33,8 @@ pub struct FileProofs {
 /// A file and what was proven of it.
 pub(super) struct ProvenFile {
     image: Arc<Image>,
+    /// Slots of functions that are known by name never to return, ascending.
+    never: Vec<u64>,
     module: RefCell<ProvenModule>,
     proven: Rc<Cell<usize>>,
 }
@@ -51,9 +53,9 @@ impl FileProofs {
         }
         let file = files.entry(id.clone()).or_insert_with(|| {
             let (image, proven) = (Arc::clone(image), Rc::clone(&self.proven));
-            let layout = Rc::new(Layout::new(&source(&image, &|_| false)));
-            let module = RefCell::new(ProvenModule::new(layout, never_returning(&image).into()));
-            Rc::new(ProvenFile { image, module, proven })
+            let layout = Rc::new(Layout::new(&source(&image, &|_| Return::Unknown)));
+            let never = never_returning(&image);
+            Rc::new(ProvenFile { image, never, module: RefCell::new(ProvenModule::new(layout)), proven })
         });
         Rc::clone(file)
     }
@@ -68,9 +70,8 @@ impl ProvenFile {
     /// Lends what was proven about the instruction at a linked address, if that is all there is to prove.
     pub(super) fn at<T>(&self, pc: CodeAddress, look: impl FnOnce(&Instruction) -> T) -> Option<T> {
         let mut module = self.module.borrow_mut();
-        let never = module.never();
-        let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
-        let source = source(&self.image, &never_returns);
+        let through = |slot: u64| Return::by_name(&self.never, slot);
+        let source = source(&self.image, &through);
         let before = module.proven();
         let found = module.at(&source, pc, |found| found.is_whole().then(|| look(found)));
         self.proven.set(self.proven.get().saturating_add(module.proven().saturating_sub(before)));
@@ -78,15 +79,8 @@ impl ProvenFile {
     }
 }
 
-fn source<'m>(image: &'m Image, never_returns: &'m dyn Fn(u64) -> bool) -> Source<'m> {
-    Source {
-        memory: image,
-        bias: 0,
-        unwind: eh_frame_only(image.unwind()),
-        runs: false,
-        never_returns,
-        resolves: &|_| false,
-    }
+fn source<'m>(image: &'m Image, through: &'m dyn Fn(u64) -> Return) -> Source<'m> {
+    Source { memory: image, bias: 0, unwind: eh_frame_only(image.unwind()), through, resolves: &|_| false }
 }
 
 impl FileEvidence<'_> {

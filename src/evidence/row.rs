@@ -5,9 +5,8 @@ use super::{FileEvidence, correct};
 use crate::analysis::CALLEE_SAVED;
 use crate::kept::Kept;
 use crate::proof::claim::{Cfa, Claim, Saved, dwarf, expression, registers_of};
-use crate::proof::imports::never_returning;
 use crate::proof::layout::Layout;
-use crate::proof::{Proofs, Proved, Proven, Source};
+use crate::proof::{Proofs, Proved, Proven, Return, Source};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,13 +20,12 @@ pub(super) struct Rows {
     /// What is proven of their files, for those whose code is the file's.
     files: RefCell<HashMap<u64, Option<Rc<ProvenFile>>>>,
     modules: RefCell<HashMap<u64, ProvenModule>>,
+    layouts: RefCell<HashMap<u64, Rc<Layout>>>,
 }
 
 /// A module and what was proven about its rows.
 pub(super) struct ProvenModule {
     proofs: Proofs,
-    /// Slots of functions that are known by name never to return, ascending. What is not bound yet says nothing else.
-    never: Rc<[u64]>,
     functions: Kept<u64, Rc<[Instruction]>>,
     proven: usize,
 }
@@ -66,34 +64,37 @@ impl FileEvidence<'_> {
             CodeAddress::Exact(address) => CodeAddress::Exact(address.wrapping_sub(module.bias)),
             CodeAddress::Return(address) => CodeAddress::Return(address.wrapping_sub(module.bias)),
         };
-        let mut files = self.answers.rows.files.borrow_mut();
-        let file = files.entry(module.start).or_insert_with(|| self.proven_file(&module)).as_ref();
-        if let Some(found) = file.and_then(|file| file.at(linked, &look)) {
+        if let Some(found) = self.file(&module).and_then(|file| file.at(linked, &look)) {
             return Some(found);
         }
+        let layout = self.layout(&module);
         let mut modules = self.answers.rows.modules.borrow_mut();
-        let known = modules.entry(module.start).or_insert_with(|| self.begin(&module, file.map(|file| file.layout())));
-        let never = known.never();
-        let never_returns = |slot: u64| never.binary_search(&slot).is_ok();
+        let known = modules.entry(module.start).or_insert_with(|| ProvenModule::new(layout));
         let resolves = |start: u64| self.is_any_resolver(start.wrapping_add(module.bias));
-        known.at(&Source { resolves: &resolves, ..self.source(&module, &never_returns) }, linked, look)
+        let through = |slot: u64| self.call_through(slot.wrapping_add(module.bias));
+        known.at(&Source { resolves: &resolves, ..self.source(&module, &through) }, linked, look)
     }
 
-    fn begin(&self, module: &Module<'_>, layout: Option<Rc<Layout>>) -> ProvenModule {
-        let layout = layout.unwrap_or_else(|| Rc::new(Layout::new(&self.source(module, &|_| false))));
-        let never = self.image(module.start).map(|(_, _, image)| never_returning(image)).unwrap_or_default();
-        ProvenModule::new(layout, never.into())
+    /// What is proven of a module's file, if that is what is mapped.
+    fn file(&self, module: &Module<'_>) -> Option<Rc<ProvenFile>> {
+        let mut files = self.answers.rows.files.borrow_mut();
+        files.entry(module.start).or_insert_with(|| self.proven_file(module)).clone()
     }
 
-    fn source<'m>(&'m self, module: &Module<'m>, never_returns: &'m dyn Fn(u64) -> bool) -> Source<'m> {
-        Source {
-            memory: &self.code,
-            bias: module.bias,
-            unwind: eh_frame_only(module.unwind),
-            runs: true,
-            never_returns,
-            resolves: &|_| false,
-        }
+    /// A module's functions.
+    pub(super) fn layout(&self, module: &Module<'_>) -> Rc<Layout> {
+        let mut layouts = self.answers.rows.layouts.borrow_mut();
+        let find = || match self.file(module) {
+            Some(file) => file.layout(),
+            None => Rc::new(Layout::new(&self.source(module, &|_| Return::Unknown))),
+        };
+        Rc::clone(layouts.entry(module.start).or_insert_with(find))
+    }
+
+    /// A module as it is mapped, with what is known of calls through its words.
+    pub(super) fn source<'m>(&'m self, module: &Module<'m>, through: &'m dyn Fn(u64) -> Return) -> Source<'m> {
+        let unwind = eh_frame_only(module.unwind);
+        Source { memory: &self.code, bias: module.bias, unwind, through, resolves: &|_| false }
     }
 }
 
@@ -104,18 +105,13 @@ pub(super) fn eh_frame_only(unwind: UnwindSections<'_>) -> UnwindSections<'_> {
 
 impl ProvenModule {
     /// A module of which nothing is proven yet.
-    pub(super) fn new(layout: Rc<Layout>, never: Rc<[u64]>) -> Self {
-        Self { proofs: Proofs::new(layout), never, functions: Kept::default(), proven: 0 }
+    pub(super) fn new(layout: Rc<Layout>) -> Self {
+        Self { proofs: Proofs::new(layout), functions: Kept::default(), proven: 0 }
     }
 
     /// Its functions.
     pub(super) fn layout(&self) -> Rc<Layout> {
         Rc::clone(&self.proofs.layout)
-    }
-
-    /// Slots of functions that never return.
-    pub(super) fn never(&self) -> Rc<[u64]> {
-        Rc::clone(&self.never)
     }
 
     /// How many functions were proven.

@@ -1,8 +1,8 @@
-//! Imported functions that are known by name never to return.
+//! Imported functions, and those that are known by name never to return.
 
-use crate::image::Image;
+use crate::image::{Image, elf};
 use object::elf::{
-    DT_JMPREL, DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_STRTAB, DT_SYMTAB, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT,
+    DT_JMPREL, DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_STRSZ, DT_STRTAB, DT_SYMTAB, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT,
 };
 
 const NEVER: &[&[u8]] = &[
@@ -41,42 +41,53 @@ const NEVER: &[&[u8]] = &[
     b"_dl_signal_error",
     b"_dl_fatal_printf",
 ];
-/// `std::__throw_*`.
+/// In `std::__throw_*`.
 const THROW: &[u8] = b"__throw_";
-/// Longest name read.
-const LONGEST: usize = 96;
 const RELA: usize = 24;
 const SYMBOL: u64 = 24;
 
-/// Linked addresses of the slots that the loader fills with such functions, ascending.
+/// A word that the loader fills with the address of a function of this name, wherever it finds one. Linked address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Import<'i> {
+    /// Where the word is.
+    pub slot: u64,
+    /// The function's name, as the compiler mangled it.
+    pub name: &'i [u8],
+}
+
+impl Import<'_> {
+    /// Whether the name alone says that the function never returns.
+    pub fn never_returns(&self) -> bool {
+        NEVER.contains(&self.name)
+            || self.name.starts_with(b"_ZSt") && self.name.windows(THROW.len()).any(|part| part == THROW)
+    }
+}
+
+/// The slots of functions that are known by name never to return, ascending: all that a file alone says.
 pub fn never_returning(image: &Image) -> Vec<u64> {
-    let tables = [(DT_JMPREL, DT_PLTRELSZ), (DT_RELA, DT_RELASZ)];
-    let mut slots: Vec<u64> = tables.into_iter().filter_map(|(at, size)| read(image, at, size)).flatten().collect();
+    let mut slots: Vec<u64> = imports(image).filter(Import::never_returns).map(|import| import.slot).collect();
     slots.sort_unstable();
     slots
 }
 
-fn read(image: &Image, at: i64, size: i64) -> Option<Vec<u64>> {
-    let (symbols, names) = (image.dynamic_value(DT_SYMTAB)?, image.dynamic_value(DT_STRTAB)?);
-    let size = usize::try_from(image.dynamic_value(size)?).ok()?;
-    let (entries, _) = image.at(image.dynamic_value(at)?, size)?.as_chunks::<RELA>();
-    let slot = |entry: &[u8; RELA]| {
+/// The functions that a module imports (`R_X86_64_JUMP_SLOT`, `R_X86_64_GLOB_DAT`).
+pub fn imports(image: &Image) -> impl Iterator<Item = Import<'_>> {
+    let tables = [(DT_JMPREL, DT_PLTRELSZ), (DT_RELA, DT_RELASZ)];
+    let table = |(at, size): (i64, i64)| {
+        let size = usize::try_from(image.dynamic_value(size)?).ok()?;
+        Some(image.at(image.dynamic_value(at)?, size)?.as_chunks::<RELA>().0)
+    };
+    let symbols = image.dynamic_value(DT_SYMTAB);
+    let names = || image.at(image.dynamic_value(DT_STRTAB)?, usize::try_from(image.dynamic_value(DT_STRSZ)?).ok()?);
+    let names = names().unwrap_or_default();
+    let import = move |entry: &[u8; RELA]| {
         let word = |from: usize| entry.get(from..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word));
         let info = word(8)?;
-        let kind = u32::try_from(info & 0xffff_ffff).ok()?;
-        if kind != R_X86_64_JUMP_SLOT && kind != R_X86_64_GLOB_DAT {
+        if !matches!(u32::try_from(info & 0xffff_ffff).ok()?, R_X86_64_JUMP_SLOT | R_X86_64_GLOB_DAT) {
             return None;
         }
-        let symbol = image.at(symbols.checked_add((info >> 32).checked_mul(SYMBOL)?)?, 4)?;
-        let name = u64::from(u32::from_le_bytes(*symbol.first_chunk()?));
-        never(image, names.checked_add(name)?).then(|| word(0))?
+        let symbol = image.at(symbols?.checked_add((info >> 32).checked_mul(SYMBOL)?)?, 4)?;
+        Some(Import { slot: word(0)?, name: elf::text(names, u32::from_le_bytes(*symbol.first_chunk()?))? })
     };
-    Some(entries.iter().filter_map(slot).collect())
-}
-
-fn never(image: &Image, at: u64) -> bool {
-    let lengths = [LONGEST, 24, 12];
-    let Some(bytes) = lengths.into_iter().find_map(|length| image.at(at, length)) else { return false };
-    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    NEVER.contains(&name) || name.starts_with(b"_ZSt") && name.windows(THROW.len()).any(|part| part == THROW)
+    tables.into_iter().filter_map(table).flatten().filter_map(import)
 }

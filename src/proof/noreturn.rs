@@ -30,6 +30,13 @@ pub enum Return {
     Unknown,
 }
 
+impl Return {
+    /// Whether a call through `slot` comes back, if nothing is known but the slots (ascending) of functions that never do.
+    pub fn by_name(never: &[u64], slot: u64) -> Self {
+        if never.binary_search(&slot).is_ok() { Self::Never } else { Self::Unknown }
+    }
+}
+
 /// Answers that were found in one module.
 #[derive(Debug, Default)]
 pub struct Returns {
@@ -43,7 +50,7 @@ impl Returns {
     pub fn ask(&self, source: &Source<'_>, layout: &Layout, callee: Callee) -> Return {
         match callee {
             Callee::Function(address) => Search { returns: self, source, layout, stack: Vec::new() }.function(address),
-            Callee::Slot(slot) => Search { returns: self, source, layout, stack: Vec::new() }.slot(slot),
+            Callee::Slot(slot) => (source.through)(slot),
             Callee::Unknown => Return::Unknown,
         }
     }
@@ -58,17 +65,6 @@ struct Search<'s, 'm> {
 }
 
 impl Search<'_, '_> {
-    fn slot(&mut self, slot: u64) -> Return {
-        if (self.source.never_returns)(slot) {
-            return Return::Never;
-        }
-        match self.source.word(slot) {
-            // In a file that is not running there is nothing there, or what the linker left.
-            Ok(there) if self.source.runs => self.function(there.wrapping_sub(self.source.bias)),
-            _ => Return::Unknown,
-        }
-    }
-
     fn function(&mut self, start: u64) -> Return {
         if let Some(found) = self.returns.known.borrow().get(&start) {
             return *found;
@@ -118,14 +114,14 @@ impl Search<'_, '_> {
                         _ => next,
                     },
                     FlowControl::IndirectCall if found.is_ip_rel_memory_operand() => {
-                        match self.slot(found.ip_rel_memory_address()) {
+                        match (self.source.through)(found.ip_rel_memory_address()) {
                             Return::Never => break,
                             _ => next,
                         }
                     }
                     FlowControl::IndirectCall => next,
                     FlowControl::IndirectBranch if found.is_ip_rel_memory_operand() => {
-                        match self.slot(found.ip_rel_memory_address()) {
+                        match (self.source.through)(found.ip_rel_memory_address()) {
                             Return::Never => break,
                             other => return other,
                         }
