@@ -111,6 +111,14 @@ impl Op {
             other => other.changes() & registers != 0,
         }
     }
+
+    /// Where it writes and how many bytes, if that is all it does.
+    pub fn writes_only(&self) -> Option<(Place, u32)> {
+        match *self {
+            Self::Store { to, size, .. } => Some((to, size)),
+            _ => None,
+        }
+    }
 }
 
 impl State {
@@ -190,7 +198,8 @@ impl State {
         if is_kept { Value::Other } else { Value::Unknown }
     }
 
-    fn place(&self, place: Place) -> Option<(Base, i64)> {
+    /// What an address is counted from, and how far from it, where that is known.
+    pub fn place(&self, place: Place) -> Option<(Base, i64)> {
         match self.get(place.base?) {
             Value::Sum(base, offset) => Some((base, offset.wrapping_add(place.displacement))),
             _ => None,

@@ -51,7 +51,7 @@ pub fn number(name: Name) -> Option<u8> {
 }
 
 /// Registers and stack slots before one instruction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct State {
     registers: [Value; 16],
     slots: Vec<Slot>,
@@ -66,6 +66,17 @@ struct Slot {
     base: Base,
     offset: i64,
     value: Value,
+}
+
+/// Slots that are likely to be written next.
+const MORE: usize = 8;
+
+impl Clone for State {
+    fn clone(&self) -> Self {
+        let mut slots = Vec::with_capacity(self.slots.len().saturating_add(MORE));
+        slots.extend_from_slice(&self.slots);
+        Self { registers: self.registers, slots, made: self.made.clone(), cfa: self.cfa }
+    }
 }
 
 impl State {
@@ -107,7 +118,7 @@ impl State {
 
     /// The word at `base + offset`.
     pub fn load(&self, base: Base, offset: i64) -> Value {
-        match self.slots.iter().find(|slot| slot.base == base && slot.offset == offset) {
+        match self.slots.iter().find(|slot| slot.offset == offset && slot.base == base) {
             Some(slot) => slot.value,
             None => initial(base, offset),
         }
@@ -140,7 +151,7 @@ impl State {
     fn put(&mut self, base: Base, offset: i64, value: Value) {
         // Where nothing was known before, nothing is worth remembering of what was computed.
         let value = if value == Value::Other { Value::Unknown } else { value };
-        let found = self.slots.iter().position(|slot| slot.base == base && slot.offset == offset);
+        let found = self.slots.iter().position(|slot| slot.offset == offset && slot.base == base);
         match found {
             Some(index) if value == initial(base, offset) => {
                 self.slots.swap_remove(index);
@@ -197,7 +208,8 @@ impl State {
     /// Keeps what holds in both states. Returns whether anything was lost.
     pub fn join(&mut self, other: &Self) -> bool {
         let mut lost = false;
-        for (mine, theirs) in self.registers.iter_mut().zip(&other.registers) {
+        let differ = self.registers.iter_mut().zip(&other.registers).filter(|(mine, theirs)| mine != theirs);
+        for (mine, theirs) in differ {
             let both = both(*mine, *theirs);
             lost |= *mine != both;
             *mine = both;

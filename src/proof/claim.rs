@@ -81,6 +81,17 @@ impl Claim {
             && self.saved.iter().all(|saved| *saved == Saved::Kept)
     }
 
+    /// Whether anything that it reads may lie in the `size` bytes from `offset` above the canonical frame address.
+    pub fn may_lie_in(&self, offset: i64, size: u32) -> bool {
+        let end = offset.saturating_add(i64::from(size));
+        let rules = self.saved.iter().chain([&self.return_address]).any(|rule| match rule {
+            Saved::At(at) => *at < end && offset < at.saturating_add(8),
+            Saved::AtExpression(_) | Saved::Expression(_) | Saved::Strange => true,
+            Saved::Kept | Saved::Undefined | Saved::Sum(_) | Saved::In(_) => false,
+        });
+        rules || !matches!(self.cfa, Cfa::Register(..))
+    }
+
     /// The registers that it reads: an expression may read any.
     pub fn registers(&self) -> u16 {
         let one = |number: u8| 1u16.checked_shl(u32::from(number)).unwrap_or(0);

@@ -13,6 +13,9 @@ use surestack_walk::Memory;
 /// No instruction, no row.
 pub const NONE: u32 = u32::MAX;
 
+/// Bytes of an average instruction.
+const AVERAGE: usize = 4;
+
 /// Where control goes from an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -175,6 +178,7 @@ impl Code {
 
     fn decode(&mut self, mut member: Member, bytes: &[u8], rows: &[Claim], factory: &mut InstructionInfoFactory) {
         member.index.resize(bytes.len(), NONE);
+        self.steps.reserve(bytes.len() / AVERAGE);
         let base = self.claims.len();
         self.claims.extend(rows);
         let mut row = 0usize;

@@ -79,13 +79,16 @@ pub fn compare(source: &Source<'_>, claim: &Claim, state: &State, pc: u64, momen
     let view = View { cfa, ..view };
     let off = if let Value::Sum(Base::Cfa, off) = cfa { off } else { 0 };
     let mut finding = Finding { frame: view.frame(claim), saved: 0, kept: 0, wrong: 0, given_up: 0, off };
-    for ((number, rule), bit) in CALLEE_SAVED.iter().zip(claim.saved).zip([1, 2, 4, 8, 16, 32]) {
+    for ((number, rule), bit) in CALLEE_SAVED.iter().zip(&claim.saved).zip([1, 2, 4, 8, 16, 32]) {
         let entry = Value::Sum(Base::Register(*number), 0);
-        if rule == Saved::Undefined {
+        if *rule == Saved::Undefined {
             finding.given_up |= bit;
             continue;
         }
-        let value = view.value(rule, *number);
+        let value = match rule {
+            Saved::Kept => state.get(*number),
+            rule => view.value(*rule, *number),
+        };
         match (value == entry, rule) {
             (true, Saved::Kept) => finding.kept |= bit,
             (true, _) => finding.saved |= bit,
@@ -136,6 +139,7 @@ impl View<'_, '_> {
     }
 
     /// What the caller's register becomes by `rule`.
+    #[inline]
     fn value(&self, rule: Saved, number: u8) -> Value {
         match rule {
             Saved::Kept => self.register(number),
@@ -162,13 +166,17 @@ impl View<'_, '_> {
     }
 
     /// The word at an address, if it stays there.
+    #[inline]
     fn word(&self, address: Value) -> Value {
         let Value::Sum(base, offset) = address else { return Value::Unknown };
         let below = match self.moment {
             Moment::Before => RED_ZONE,
             Moment::During => 0,
         };
-        let is_lost = self.state.is_below_sp(base, offset, below);
+        let is_lost = match self.state.get(SP) {
+            Value::Sum(sp, lowest) if sp == base => offset < lowest.saturating_sub(below),
+            _ => self.state.is_below_sp(base, offset, below),
+        };
         if is_lost { Value::Unknown } else { self.state.load(base, offset) }
     }
 }

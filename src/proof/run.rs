@@ -64,7 +64,7 @@ pub struct Run<'r, 'm> {
     layout: &'r Layout,
     returns: &'r Returns,
     /// By instruction: what is known where control comes from elsewhere.
-    known: Places<Known>,
+    known: Vec<Option<Box<Known>>>,
     queue: BTreeSet<usize>,
     /// By instruction: from where it was last executed.
     owner: Vec<u32>,
@@ -93,7 +93,7 @@ impl<'r, 'm> Run<'r, 'm> {
             code,
             layout: &proofs.layout,
             returns: &proofs.returns,
-            known: Places::default(),
+            known: vec![None; count],
             queue: BTreeSet::new(),
             owner: vec![NONE; count],
             found: vec![None; count],
@@ -222,7 +222,7 @@ impl<'r, 'm> Run<'r, 'm> {
                 continue;
             }
             if let Some(known) = self.claimed(index) {
-                self.known.insert(index, known);
+                self.enter_at(index, known);
                 self.queue.insert(index);
                 self.drain();
             }
@@ -268,7 +268,7 @@ impl<'r, 'm> Run<'r, 'm> {
         {
             return;
         }
-        match self.known.get_mut(&index) {
+        match self.known.get_mut(index).and_then(Option::as_mut) {
             Some(known) => {
                 let lost = known.state.join(&from.state);
                 let less = known.ground > from.ground;
@@ -278,7 +278,7 @@ impl<'r, 'm> Run<'r, 'm> {
                 }
             }
             None => {
-                self.known.insert(index, from.clone());
+                self.enter_at(index, from.clone());
                 self.queue.insert(index);
                 // It was passed as one of several: what leads there is to be joined, not followed through.
                 if let Some(owner) = self.owner.get(index).filter(|owner| **owner != NONE)
@@ -303,6 +303,17 @@ impl<'r, 'm> Run<'r, 'm> {
         }
     }
 
+    /// What is known where control comes to the instruction at `index` from elsewhere.
+    fn known_at(&self, index: usize) -> Option<&Known> {
+        self.known.get(index)?.as_deref()
+    }
+
+    fn enter_at(&mut self, index: usize, known: Known) {
+        if let Some(place) = self.known.get_mut(index) {
+            *place = Some(Box::new(known));
+        }
+    }
+
     fn drain(&mut self) {
         while let Some(index) = self.queue.pop_first() {
             self.execute(index);
@@ -311,7 +322,7 @@ impl<'r, 'm> Run<'r, 'm> {
 
     /// Executes from one place on, up to the next.
     fn execute(&mut self, first: usize) {
-        let Some(mut known) = self.known.get(&first).cloned() else { return };
+        let Some(mut known) = self.known_at(first).cloned() else { return };
         let owner = u32::try_from(first).unwrap_or(NONE);
         let mut index = first;
         let mut last: Option<(u32, Finding)> = None;
@@ -321,7 +332,7 @@ impl<'r, 'm> Run<'r, 'm> {
                 return;
             }
             self.left -= 1;
-            if index != first && (step.target || self.known.contains_key(&index)) {
+            if index != first && (step.target || self.known_at(index).is_some()) {
                 self.join(index, &known);
                 return;
             }
@@ -344,10 +355,24 @@ impl<'r, 'm> Run<'r, 'm> {
             if let Some(slot) = self.owner.get_mut(index) {
                 *slot = owner;
             }
-            let changes = step.op.matters_to(self.claim(step).map_or(0, |claim| claim.reads));
-            last = finding.filter(|_| !changes).map(|finding| (step.claim, finding));
+            last = finding
+                .filter(|finding| !self.matters(step, *finding, &known.state))
+                .map(|finding| (step.claim, finding));
             let Some(on) = self.leave(index, step, &mut known) else { return };
             index = on;
+        }
+    }
+
+    /// Whether what the instruction at `step` does can make another finding of its row.
+    fn matters(&self, step: &Step, finding: Finding, state: &State) -> bool {
+        let Some(claim) = self.claim(step) else { return false };
+        match step.op.writes_only() {
+            // Nothing is known of where it writes, and it hits nothing that is.
+            Some((to, size)) => state.place(to).is_some_and(|(base, offset)| {
+                let is_plain = finding.frame == Match::Agrees && base == Base::Cfa && state.is_plain();
+                !is_plain || claim.may_lie_in(offset, size)
+            }),
+            None => step.op.matters_to(claim.reads),
         }
     }
 

@@ -135,12 +135,18 @@ impl State {
         lost
     }
 
+    /// Whether every address is counted from where the analysis began.
+    pub fn is_plain(&self) -> bool {
+        self.made.is_empty()
+    }
+
     /// Whether two addresses are never the same.
     pub fn never_meet(&self, one: (Base, i64), other: (Base, i64)) -> bool {
         self.apart(one, other).is_some_and(|(low, high)| low > 0 || high < 0)
     }
 
     /// The bounds of the first address minus the second; `None` where they have nothing to do with each other.
+    #[inline]
     fn apart(&self, one: (Base, i64), other: (Base, i64)) -> Option<(i64, i64)> {
         if one.0 == other.0 {
             let apart = one.1.saturating_sub(other.1);
@@ -149,10 +155,14 @@ impl State {
         if self.made.is_empty() {
             return None;
         }
-        let others: Vec<(Base, i64, i64)> = self.chain(other).collect();
+        self.apart_from_far(one, other)
+    }
+
+    /// [`State::apart`], where both are counted from something else.
+    fn apart_from_far(&self, one: (Base, i64), other: (Base, i64)) -> Option<(i64, i64)> {
         self.chain(one).find_map(|(base, low, high)| {
-            let (_, lowest, highest) = others.iter().find(|(other, ..)| *other == base)?;
-            Some((less(low, *highest), less(high, *lowest)))
+            let (_, lowest, highest) = self.chain(other).find(|(other, ..)| *other == base)?;
+            Some((less(low, highest), less(high, lowest)))
         })
     }
 

@@ -97,7 +97,7 @@ impl Run<'_, '_> {
 
     /// Whether control comes to the instruction at `to` only from the one at `from`, one after the other.
     fn is_straight(&self, from: usize, to: usize) -> bool {
-        let entered = |index: usize| self.known.contains_key(&index);
+        let entered = |index: usize| self.known_at(index).is_some();
         let between = self.code.steps.get(from..to).unwrap_or_default();
         between.iter().all(|step| matches!(step.way, Way::On | Way::Branch(_)))
             && (from..to)
@@ -145,7 +145,7 @@ impl Run<'_, '_> {
     /// Whether a function that can be called begins at `address`: whoever calls it through a pointer keeps to the ABI.
     fn is_entry(&self, address: u64) -> bool {
         let starts = self.code.member(address).is_some_and(|member| member.extent.start == address);
-        let known = self.code.find(address).and_then(|index| self.known.get(&index));
+        let known = self.code.find(address).and_then(|index| self.known_at(index));
         starts && known.is_some_and(|known| known.ground == Ground::Entry)
     }
 
