@@ -1,4 +1,5 @@
-//! Imported functions, and those that are known by name never to return.
+//! Imported functions, and those that are known by name never to return: only names that the C, POSIX and C++ standards
+//! and the implementation keep for themselves. A program may well have an `err` of its own that returns.
 
 use crate::image::{Image, elf};
 use object::elf::{
@@ -34,10 +35,6 @@ const NEVER: &[&[u8]] = &[
     b"_ZSt10unexpectedv",
     b"__libc_fatal",
     b"__libc_start_main",
-    b"err",
-    b"errx",
-    b"verr",
-    b"verrx",
     b"_dl_signal_error",
     b"_dl_fatal_printf",
 ];

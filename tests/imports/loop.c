@@ -3,7 +3,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
-void die(int code);
+#ifndef DIE
+#define DIE die
+#endif
+#define TEXT(name) TEXT_OF(name)
+#define TEXT_OF(name) #name
+
+void DIE(int code);
 int next(void);
 void loop(void);
 extern char behind[];
@@ -33,7 +39,7 @@ __asm__(
     "fatal:\n"
     "  xor %ebx,%ebx\n"
     "  mov $1,%edi\n"
-    "  call die@plt\n"
+    "  call " TEXT(DIE) "@plt\n"
     "one:\n"
     "  jmp again\n"
     "out:\n"
@@ -58,7 +64,7 @@ int main(int argc, char **argv)
 {
     (void)argv;
     if (argc > 1)
-        die(0);
+        DIE(0);
     loop();
     return 0;
 }
