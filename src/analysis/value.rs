@@ -214,13 +214,15 @@ impl State {
             lost |= *mine != both;
             *mine = both;
         }
-        for slot in &mut self.slots {
+        // Most states that meet have the same slots in the same order.
+        let same = self.slots.iter().zip(&other.slots).take_while(|(mine, theirs)| mine == theirs).count();
+        for slot in self.slots.iter_mut().skip(same) {
             if slot.value != Value::Unknown && other.load(slot.base, slot.offset) != slot.value {
                 slot.value = Value::Unknown;
                 lost = true;
             }
         }
-        for slot in &other.slots {
+        for slot in other.slots.iter().skip(same) {
             let mine = self.load(slot.base, slot.offset);
             if mine != Value::Unknown && mine != slot.value {
                 self.put(slot.base, slot.offset, Value::Unknown);

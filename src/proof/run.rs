@@ -325,7 +325,7 @@ impl<'r, 'm> Run<'r, 'm> {
         let Some(mut known) = self.known_at(first).cloned() else { return };
         let owner = u32::try_from(first).unwrap_or(NONE);
         let mut index = first;
-        let mut last: Option<(u32, Finding)> = None;
+        let mut last: Option<(u32, Moment, Finding)> = None;
         while let Some(step) = self.code.steps.get(index) {
             if self.left == 0 {
                 self.incomplete = true;
@@ -342,9 +342,17 @@ impl<'r, 'm> Run<'r, 'm> {
             {
                 return;
             }
-            let finding = match last {
-                Some((claim, finding)) if claim == step.claim && !matches!(step.way, Way::Call(_)) => Some(finding),
-                _ => self.claim(step).map(|claim| compare(self.source, claim, &known.state, step.at, moment(step))),
+            let (finding, when) = match last {
+                // What is so during a call is so before it and behind it.
+                Some((claim, when, finding))
+                    if claim == step.claim && (when == Moment::During || when == moment(step)) =>
+                {
+                    (Some(finding), when)
+                }
+                _ => {
+                    let when = moment(step);
+                    (self.claim(step).map(|claim| compare(self.source, claim, &known.state, step.at, when)), when)
+                }
             };
             if finding.is_some_and(Finding::is_wrong) {
                 self.contradicted.insert(index, known.state.clone());
@@ -355,9 +363,8 @@ impl<'r, 'm> Run<'r, 'm> {
             if let Some(slot) = self.owner.get_mut(index) {
                 *slot = owner;
             }
-            last = finding
-                .filter(|finding| !self.matters(step, *finding, &known.state))
-                .map(|finding| (step.claim, finding));
+            let lasts = finding.filter(|finding| !self.matters(step, *finding, &known.state));
+            last = lasts.map(|finding| (step.claim, when, finding));
             let Some(on) = self.leave(index, step, &mut known) else { return };
             index = on;
         }
