@@ -138,8 +138,8 @@ impl Judge {
 
     /// Takes the end of the walk, and decides.
     pub fn verdict(&mut self, target: &Target<'_>, end: Option<End>) -> Verdict {
-        if let Some(Last { frame: Noted { sp: Some(sp), .. }, stack: None, .. }) = self.last
-            && self.frames == 1
+        if let Some(Last { frame: Noted { sp: Some(sp), link, .. }, stack: None, .. }) = self.last
+            && (self.frames == 1 || link == Link::Signal)
         {
             self.doubt(Doubt::OffStack { address: sp });
         }
@@ -298,6 +298,11 @@ impl Judge {
             return frame.stack;
         };
         let Some(stack) = frame.stack else {
+            if frame.link == Link::Signal {
+                // It may have overflowed its stack, which the handler on another one saw: the next frame tells.
+                self.leave(before, sp);
+                return None;
+            }
             self.doubt(Doubt::OffStack { address: sp });
             return Some(before);
         };
@@ -310,26 +315,39 @@ impl Judge {
         if frame.link == Link::Call {
             self.doubt(Doubt::StackSwitched { sp });
         }
-        if self.left.iter().flatten().any(|left| *left == stack) {
-            self.doubt(Doubt::StackRevisited { sp });
-        }
-        match self.left.iter_mut().find(|left| left.is_none()) {
-            Some(free) => *free = Some(before),
-            None => self.doubt(Doubt::StackRevisited { sp }),
-        }
+        self.enter(stack, sp);
+        self.leave(before, sp);
         Some(stack)
     }
 
-    /// So far the walk was on no stack. That is believed of the innermost frame alone, right below the stack of its caller,
-    /// and where something that knows the code found that.
+    /// No stack is entered that was left.
+    fn enter(&mut self, stack: Stack, sp: u64) {
+        if self.left.iter().flatten().any(|left| *left == stack) {
+            self.doubt(Doubt::StackRevisited { sp });
+        }
+    }
+
+    fn leave(&mut self, stack: Stack, sp: u64) {
+        match self.left.iter_mut().find(|left| left.is_none()) {
+            Some(free) => *free = Some(stack),
+            None => self.doubt(Doubt::StackRevisited { sp }),
+        }
+    }
+
+    /// So far the walk was on no stack. That is believed of the innermost frame and of one that a signal interrupted, right
+    /// below the stack of its caller, and where something that knows the code found that.
     fn judge_overflow(&mut self, frame: &Noted, last: &Last) {
         let known_code = matches!(frame.found_by, FoundBy::Cfi(_) | FoundBy::Corrected | FoundBy::Analysed(_));
         let below = |sp| frame.stack?.low.checked_sub(sp);
+        let may_overflow = self.frames == 2 || last.frame.link == Link::Signal;
         match last.frame.sp {
-            Some(sp) if self.frames == 2 && !(known_code && below(sp).is_some_and(|below| below <= GUARD)) => {
-                self.doubt_about(0, Doubt::OffStack { address: sp });
+            Some(sp) if may_overflow && !(known_code && below(sp).is_some_and(|below| below <= GUARD)) => {
+                self.doubt_about(self.frames.saturating_sub(2), Doubt::OffStack { address: sp });
             }
             _ => {}
+        }
+        if let (Some(stack), Some(sp)) = (frame.stack, frame.sp) {
+            self.enter(stack, sp);
         }
         if let (None, Some(sp)) = (frame.stack, frame.sp) {
             self.doubt(Doubt::OffStack { address: sp });

@@ -86,6 +86,31 @@ fn a_context_that_reaches_over_the_end_of_its_stack_is_doubted() {
     assert_eq!(judge(&stack), forged(ContextFault::OffStack));
 }
 
+/// A leaf that has overflowed the stack from 0x20000 on, with its return address there, and whose handler runs elsewhere.
+fn overflowed(sp: u64) -> Stack {
+    let rows = eh_frame(&[
+        Fde::new(&[&def_cfa(6, 16), &offset(16, 1), &offset(6, 2)]),
+        Fde::new(&[&def_cfa(7, 16), &undefined(16)]).of(0x40_3000..0x40_3100),
+    ]);
+    let saved = [(Register::PC, 0x40_1000), (X86_64.sp, sp), (X86_64.fp, 0x2_0020), (Register::CS, 0x33_u64)];
+    let stack = interrupted(0x2_0100).jump(UCONTEXT).block(&X86_64.signal_frame.registers, &saved).eh_frame(rows);
+    let stack = stack.jump(0x2_0020).words(&[0, 0x40_3010]).stack(0x2_0000..0x2_1000);
+    stack.jump(UC_STACK).words(&[0x6800, 0, 0x1800])
+}
+
+#[test]
+fn an_overflow_that_a_handler_on_the_alternate_stack_saw_is_believed() {
+    assert_eq!(judge(&overflowed(0x2_0010)), (Verdict::Reliable, vec![]), "on its stack");
+    assert_eq!(judge(&overflowed(0x1_fff0)), (Verdict::Reliable, vec![]), "right below");
+}
+
+#[test]
+fn an_interrupted_stack_pointer_on_no_stack_and_not_right_below_its_callers_is_doubted() {
+    let sp = 0x1_0000_0000;
+    let doubts = judge(&overflowed(sp));
+    assert_eq!(doubts, (Verdict::Unreliable, vec![Doubted { frame: 1, doubt: Doubt::OffStack { address: sp } }]));
+}
+
 #[test]
 fn leaving_a_stack_for_another_is_believed_of_the_alternate_stack_alone() {
     let stack = || interrupted(0x2_0100).stack(0x2_0000..0x2_1000).jump(UC_STACK);
