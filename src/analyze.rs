@@ -235,7 +235,7 @@ impl<'s> Analysis<'s> {
         };
         ThreadReport {
             threads: vec![name(thread)],
-            crashed: self.crashed(thread),
+            crashed: self.crashed(thread) && words::is_crash(thread),
             regs: thread.regs,
             frames: frames.into_iter().map(entry).collect(),
             depth: judged.depth,
@@ -297,7 +297,7 @@ impl<'s> Analysis<'s> {
             threads: self.snapshot.threads.len(),
             signal: crashed.and_then(|thread| thread.signal),
             signal_number: crashed.map(|thread| thread.stop.signal).filter(|number| *number != 0),
-            what: crashed.map(|thread| words::what(self.snapshot, thread, &|pc| self.function(pc))).unwrap_or_default(),
+            what: crashed.map(|thread| words::end(self.snapshot, thread, &|pc| self.function(pc))).unwrap_or_default(),
             held: None,
         }
     }

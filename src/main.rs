@@ -23,7 +23,8 @@ Examples:
   surestack process 1234                        every thread's stack of a running process
   surestack check 1234 --functions targets      may these functions be replaced now?
 
-Exit codes: 0 all well; 2 wrong usage; 3 nothing that can be read; 4 the report is partial, and says why";
+Exit codes: 0 all well, whatever the verdicts; 2 wrong usage; 3 nothing that can be read; 4 the report is partial, and says
+why; of check 0 apply, 1 retry later, 5 refuse; of check-cfi 1 something is contradicted";
 
 /// Stack traces you can trust: every frame says how it was found, every trace whether it is reliable.
 #[derive(Parser)]

@@ -31,7 +31,7 @@ pub trait Printer {
     /// Why it could not be written.
     fn head(&mut self, head: &Head) -> std::io::Result<()>;
 
-    /// Takes a thread, or several with the same trace; the crashed one comes first and alone.
+    /// Takes a thread, or several with the same trace; the one that took the signal comes first and alone.
     ///
     /// # Errors
     /// Why it could not be written.
@@ -167,7 +167,8 @@ pub struct Tail {
 impl Tail {
     /// Whether something kept the report from being whole.
     pub fn is_partial(&self) -> bool {
-        !self.gaps.is_empty() || self.absent.iter().any(|task| task.why != Absence::Exited)
+        let is_missed = |gap: &Gap| !matches!(gap, Gap::Unwritten { .. });
+        self.gaps.iter().any(is_missed) || self.absent.iter().any(|task| task.why != Absence::Exited)
     }
 }
 

@@ -151,6 +151,14 @@ pub enum Gap {
         /// One past the last.
         end: u64,
     },
+    /// Memory of no file that the kernel did not write though it wrote other such memory: nothing was ever written there, or
+    /// the program had it left out (`MADV_DONTDUMP`). Every core has some.
+    Unwritten {
+        /// How many mappings.
+        mappings: usize,
+        /// How many bytes in all.
+        bytes: u64,
+    },
     /// Something about a live process that could not be found out.
     Unchecked {
         /// What, in words.

@@ -2,6 +2,7 @@
 #![cfg(target_arch = "x86_64")]
 
 mod schema;
+mod temporary;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -26,7 +27,7 @@ struct Files {
 fn files() -> &'static Files {
     static MADE: OnceLock<Files> = OnceLock::new();
     MADE.get_or_init(|| {
-        let path = |name: &str| std::env::temp_dir().join(format!("surestack-bad-{}-{name}", std::process::id()));
+        let path = temporary::path;
         let made = Files { targets: path("targets"), surestack: path("cli"), functions: path("functions") };
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/process/targets.c");
         let mut cc = Command::new("cc");

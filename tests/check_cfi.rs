@@ -1,6 +1,8 @@
 //! `surestack check-cfi` finds the wrong rows that shipped libraries have: in those libraries, where this machine has the
 //! very ones, and in a program with one function of each kind.
 
+mod temporary;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -80,7 +82,7 @@ fn the_wrong_rows_of_shipped_libraries_are_found() {
 fn lies() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("surestack-lies-{}", std::process::id()));
+        let path = temporary::path("lies");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/programs/lies.S");
         assert!(Command::new("gcc").arg(source).arg("-o").arg(&path).status().unwrap().success());
         path

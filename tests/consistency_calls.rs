@@ -2,6 +2,8 @@
 //! where only a tracer stops them. Never is one called clear that will be in a target.
 #![cfg(target_arch = "x86_64")]
 
+mod temporary;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("surestack-calls-{}", std::process::id()));
+        let path = temporary::path("calls");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/calls/calls.c");
         let flags = ["-g", "-O1", "-fno-omit-frame-pointer", source, "-o"];
         assert!(Command::new("gcc").args(flags).arg(&path).status().unwrap().success());

@@ -154,6 +154,16 @@ fn a_read_may_span_mappings_and_never_a_hole() {
 }
 
 #[test]
+fn a_programs_own_memory_that_was_not_written_though_other_was_is_counted_and_keeps_no_report_from_being_whole() {
+    let core = || Core::new(62).thread(1, 6, 0).load(0x5000, RW, 0x3000, &[]).load(0x9000, RW, 0x1000, &[]);
+    let with_a_stack = core().load(0x1000, RW, 0x1000, &[1; 0x1000]).open("unwritten");
+    assert_eq!(with_a_stack.gaps, [Gap::Unwritten { mappings: 2, bytes: 0x4000 }]);
+    assert!(with_a_stack.memory.word(0x5000).is_err(), "it may have been left out");
+    let filtered = [Gap::Filtered { start: 0x5000, end: 0x8000 }, Gap::Filtered { start: 0x9000, end: 0xa000 }];
+    assert_eq!(core().open("filtered").gaps, filtered);
+}
+
+#[test]
 fn where_segments_overlap_the_lower_one_has_the_bytes() {
     let core = Core::new(62)
         .thread(1, 6, 0)

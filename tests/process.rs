@@ -1,6 +1,8 @@
 //! Live processes: what is reported of them, what is refused, and that they run on as if nothing had been.
 #![cfg(target_arch = "x86_64")]
 
+mod temporary;
+
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ const NOBODY: u32 = 65534;
 
 /// A program that anybody may run.
 fn program(name: &str, make: impl FnOnce(&PathBuf)) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("surestack-{}-{name}", std::process::id()));
+    let path = temporary::path(name);
     make(&path);
     path
 }
@@ -145,12 +147,12 @@ fn a_process_is_reported_with_every_thread_and_runs_on() {
     let report = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{report}{}", text(&output.stderr));
     assert!(report.contains(&format!("pid {}, user ", target.pid())) && report.contains(", 4 threads, "), "{report}");
-    assert!(report.contains("and running again") && report.contains("sleeps+"), "{report}");
+    assert!(report.contains("and let go as it was") && report.contains("sleeps+"), "{report}");
     assert!(comes_to(target.pid(), "S"), "{:?}", target.state());
 
     let output = run(target.pid(), &["--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["schema_version"], "1.1.0");
+    assert_eq!(json["schema_version"], "1.2.0");
     assert_eq!((&json["thread_count"], &json["partial"]), (&4.into(), &false.into()));
     assert!(json["stopped_ms"].as_f64().unwrap() > 0.0);
     assert_eq!(json["threads"][0]["thread_id"], target.pid());

@@ -1,6 +1,8 @@
 //! A process is read by whichever way is left: each is refused in turn, by a filter of system calls, and the report is the same.
 #![cfg(target_arch = "x86_64")]
 
+mod temporary;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
@@ -70,7 +72,7 @@ fn frames(pid: u32, refused: &[libc::c_long]) -> (Option<i32>, Vec<serde_json::V
 
 #[test]
 fn with_one_way_refused_the_next_reads_the_same() {
-    let path = std::env::temp_dir().join(format!("surestack-memory-{}", std::process::id()));
+    let path = temporary::path("memory");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/process/targets.c");
     let mut cc = Command::new("cc");
     assert!(cc.args(["-O1", "-g", "-pthread", source, "-o"]).arg(&path).status().unwrap().success());
@@ -92,5 +94,4 @@ fn with_one_way_refused_the_next_reads_the_same() {
 
     child.kill().unwrap();
     child.wait().unwrap();
-    std::fs::remove_file(&path).unwrap();
 }

@@ -149,7 +149,7 @@ fn sharing(absent: &Absent) -> Option<Obstacle> {
 fn unchecked(gap: &Gap) -> Option<Obstacle> {
     match gap {
         Gap::Unchecked { what } | Gap::Damaged { what } => Some(Obstacle::Unchecked { what: what.clone() }),
-        Gap::Truncated { .. } | Gap::Filtered { .. } => None,
+        Gap::Truncated { .. } | Gap::Filtered { .. } | Gap::Unwritten { .. } => None,
     }
 }
 

@@ -8,6 +8,7 @@ use surestack::check_cfi::{self, Checked};
 
 /// Arguments of `check-cfi`.
 #[derive(Args)]
+#[command(after_help = "Exit codes: 0 nothing is contradicted; 1 something is; 2 wrong usage; 3 a file cannot be read")]
 pub struct CheckCfi {
     /// ELF files
     #[arg(required = true, value_name = "FILE")]

@@ -16,7 +16,7 @@ Examples:
   surestack core --threads crashed --registers core
   surestack core --json core | jq '.threads[0].frames[].function'
 
-Exit codes: 0 all well; 2 wrong usage; 3 not a core file, or unreadable; 4 the report is partial, and says why";
+Exit codes: 0 all well, whatever the verdicts; 2 wrong usage; 3 not a core file, or unreadable; 4 the report is partial, and says why";
 
 #[derive(Args)]
 pub struct Core {

@@ -14,7 +14,7 @@ Examples:
 
 The process is stopped while its stacks are read (the report says for how long) and runs on afterwards.
 
-Exit codes: 0 all well; 2 wrong usage; 3 the process cannot be stopped or read; 4 the report is partial, and says why";
+Exit codes: 0 all well, whatever the verdicts; 2 wrong usage; 3 the process cannot be stopped or read; 4 the report is partial, and says why";
 
 #[derive(Args)]
 pub struct Process {

@@ -123,7 +123,7 @@ pub(super) fn report() -> Report {
                 module("/lib/liba.so", replaced),
                 module("/lib/libb.so", Identity::Missing),
             ],
-            gaps: vec![Gap::Truncated { expected: 5000, found: 400 }],
+            gaps: vec![Gap::Truncated { expected: 5000, found: 400 }, Gap::Unwritten { mappings: 3, bytes: 8192 }],
             absent: Vec::new(),
         },
     }

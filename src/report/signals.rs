@@ -37,6 +37,15 @@ const SIGNALS: [&str; 31] = [
     "SIGSYS",
 ];
 
+/// Whether a process can end by a signal: the others stop it, let it go on or do nothing (`signal(7)`).
+pub(super) fn ends(number: i32) -> bool {
+    let name = signal_name(number);
+    !matches!(
+        name.as_str(),
+        "signal 0" | "SIGCHLD" | "SIGCONT" | "SIGSTOP" | "SIGTSTP" | "SIGTTIN" | "SIGTTOU" | "SIGURG" | "SIGWINCH"
+    )
+}
+
 pub(super) const SIGILL: i32 = 4;
 pub(super) const SIGTRAP: i32 = 5;
 pub(super) const SIGABRT: i32 = 6;

@@ -171,7 +171,7 @@ impl<W: Write> Printer for Text<W> {
         }
         writeln!(self.out, "  from     {}", head.source.display())?;
         if let Some(held) = head.held {
-            writeln!(self.out, "  stopped  for {:.1} ms, and running again", held.as_secs_f64() * 1e3)?;
+            writeln!(self.out, "  held     for {:.1} ms, and let go as it was", held.as_secs_f64() * 1e3)?;
         }
         self.out.flush()
     }
@@ -207,7 +207,10 @@ impl<W: Write> Printer for Text<W> {
     }
 
     fn tail(&mut self, tail: &Tail) -> io::Result<()> {
-        let notes: Vec<_> = tail.gaps.iter().map(gap_words).collect();
+        // What a core that is cut off lacks it lacks for that reason.
+        let is_cut = tail.gaps.iter().any(|gap| matches!(gap, Gap::Truncated { .. }));
+        let gaps = tail.gaps.iter().filter(|gap| !(is_cut && matches!(gap, Gap::Filtered { .. })));
+        let notes: Vec<_> = gaps.map(gap_words).collect();
         let notes = notes.into_iter().chain(tail.absent.iter().map(absent_words)).chain(module_words(&tail.modules));
         let notes: Vec<_> = notes.collect();
         if !notes.is_empty() {
@@ -249,6 +252,11 @@ fn gap_words(gap: &Gap) -> String {
         Gap::Filtered { start, end } => format!(
             "memory {start:#018x} to {end:#018x} was left out of the core and no file could stand in for it \
              (/proc/PID/coredump_filter decides what is written)"
+        ),
+        Gap::Unwritten { mappings, bytes } => format!(
+            "{}, {} KiB, not in the core: never written to, or left out by the program (MADV_DONTDUMP)",
+            count(*mappings, "mapping"),
+            grouped(usize::try_from(bytes.div_ceil(1024)).unwrap_or(usize::MAX)),
         ),
         Gap::Unchecked { what } => format!("not known: {what}"),
         Gap::Damaged { what } => format!("damaged: {what}"),

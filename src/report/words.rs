@@ -23,6 +23,16 @@ struct Scene<'s> {
     name: &'s dyn Fn(CodeAddress) -> Option<String>,
 }
 
+/// What happened to the process of a core whose first thread is `thread`.
+pub fn end(snapshot: &Snapshot, thread: &Thread, name: &dyn Fn(CodeAddress) -> Option<String>) -> String {
+    match thread.signal.or_else(|| bare_signal(thread)) {
+        Some(signal) if !ends(signal.number) => {
+            format!("no crash: the core was taken of a living process, with {}", signal_name(signal.number))
+        }
+        _ => what(snapshot, thread, name),
+    }
+}
+
 /// What happened to `thread`: "SIGSEGV: read of null pointer + 0x18 through rax in gamma_fn". `name` names a function.
 pub fn what(snapshot: &Snapshot, thread: &Thread, name: &dyn Fn(CodeAddress) -> Option<String>) -> String {
     let Some(signal) = thread.signal.or_else(|| bare_signal(thread)) else {
@@ -52,6 +62,11 @@ pub fn delivered(signal: SignalInfo, function: Option<&str>) -> String {
         let _ = write!(text, " in {function}");
     }
     text
+}
+
+/// Whether a signal that the thread had ends a process.
+pub fn is_crash(thread: &Thread) -> bool {
+    thread.signal.or_else(|| bare_signal(thread)).is_some_and(|signal| ends(signal.number))
 }
 
 /// A core without NT_SIGINFO still has the number.

@@ -257,6 +257,7 @@ pub(super) fn gap(gap: &Gap) -> Value {
     match gap {
         Gap::Truncated { expected, found } => json!({"kind": "truncated", "expected": expected, "found": found}),
         Gap::Filtered { start, end } => json!({"kind": "filtered", "start": address(*start), "end": address(*end)}),
+        Gap::Unwritten { mappings, bytes } => json!({"kind": "unwritten", "mappings": mappings, "bytes": bytes}),
         Gap::Unchecked { what } => json!({"kind": "unchecked", "what": what}),
         Gap::Damaged { what } => json!({"kind": "damaged", "what": what}),
     }

@@ -110,7 +110,16 @@ impl CoreMemory {
     /// below the vDSO, are left out of every core and missed by nobody.
     pub fn report_gaps(&self, space: &AddressSpace, vdso: Option<u64>, gaps: &mut Vec<Gap>) {
         let mut missing: Vec<(u64, u64)> = vec![];
+        let (mut mappings, mut bytes) = (0usize, 0u64);
+        let wrote_such = space.mappings.iter().any(|mapped| is_own(mapped) && self.piece(mapped.start).is_some());
         for &(start, end) in &self.absent {
+            let whole =
+                space.mapped(start).is_some_and(|mapped| is_own(mapped) && (mapped.start, mapped.end) == (start, end));
+            if whole && wrote_such {
+                mappings = mappings.saturating_add(1);
+                bytes = bytes.saturating_add(end.saturating_sub(start));
+                continue;
+            }
             let mut at = start;
             while at < end {
                 let until = self.held_until(at, end);
@@ -128,6 +137,7 @@ impl CoreMemory {
                 at = until;
             }
         }
+        gaps.extend((mappings > 0).then_some(Gap::Unwritten { mappings, bytes }));
         gaps.extend(missing.into_iter().map(|(start, end)| Gap::Filtered { start, end }));
     }
 
@@ -147,10 +157,20 @@ impl CoreMemory {
     }
 }
 
+/// Whether it is a program's own memory, behind which there is no file.
+fn is_own(mapped: &Mapped) -> bool {
+    mapped.file.is_none() && mapped.writable == Some(true)
+}
+
 /// Whether memory at `address`, which is not there, could matter to a trace.
 fn is_missed(space: &AddressSpace, address: u64, vdso: Option<u64>) -> bool {
     let Some(mapped) = space.mapped(address) else { return true };
-    let in_module = space.module(address).is_some();
+    // A program may look into an ELF file, its own for example, without running it.
+    let in_module = space.module(address).is_some_and(|(_, module)| {
+        let mut mappings =
+            space.mappings.iter().filter(|other| module.start <= other.start && other.start < module.end);
+        mappings.any(|other| other.executable != Some(false))
+    });
     match &mapped.file {
         Some(_) => in_module || mapped.writable != Some(false),
         None => {
