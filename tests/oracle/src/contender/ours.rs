@@ -39,7 +39,10 @@ impl Surestack {
             let why = match (judged.end, judged.doubts.first()) {
                 (_, Some(doubted)) => format!("frame {}: {}", doubted.frame, doubted.doubt),
                 (End::Stopped(error), None) => error.to_string(),
-                (End::Root(root), None) => format!("{root:?}: {:?}", judged.verdict),
+                (End::Root(_), None) => match judged.verdict {
+                    Verdict::Pending(missing) => format!("nobody could show {missing}"),
+                    other => format!("{other:?}"),
+                },
             };
             Answer { pcs, trusted: judged.verdict == Verdict::Reliable, why }
         })
