@@ -96,6 +96,9 @@ impl Program {
             let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
             // SAFETY: `unlimited` outlives the call.
             let cores = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &unlimited) };
+            // A shell lets what it starts in the background ignore it, and whoever that starts.
+            // SAFETY: takes no pointers.
+            unsafe { libc::signal(libc::SIGQUIT, libc::SIG_DFL) };
             // SAFETY: takes no pointers with PTRACE_TRACEME.
             let trace = if traced { unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } } else { 0 };
             if fixed == -1 || cores == -1 || trace == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
