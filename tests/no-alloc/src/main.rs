@@ -11,11 +11,13 @@ use core::hint::black_box;
 use core::panic::PanicInfo;
 use surestack_cfi::{Cfi, DwarfRows};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
+use surestack_module_map::{ModuleMap, Record, Slot, Slots};
+use surestack_probe::Probes;
 use surestack_reliable::Judge;
 use surestack_signal_frame::SignalFrame;
 use surestack_walk::{
-    Bytes, CodeAddress, Mapping, Marker, Module, Modules, NoEvidence, Register, Registry, Regs, Section, Sign, Stack,
-    StackKind, Stop, Target, UnwindSections, Unwinder, Walk, X86_64,
+    Bytes, CodeAddress, Marker, NoEvidence, Register, Registry, Regs, Section, Sign, Stack, StackKind, Stop, Target,
+    UnwindSections, Unwinder, Walk, X86_64,
 };
 
 #[link(name = "c")]
@@ -37,21 +39,26 @@ const EH_FRAME: [u8; 52] = [
     0, 0, 0, 0, 0, 0, 0, 0,
 ];
 
-struct Code;
-
-impl Modules for Code {
-    fn find(&self, address: u64) -> Option<Module<'_>> {
-        let unwind = UnwindSections {
-            eh_frame: Some(Section { address: 0x9000, bytes: black_box(&EH_FRAME) }),
-            ..UnwindSections::default()
-        };
-        (address < 0x5000).then_some(Module { index: 0, start: 0, end: 0x5000, bias: 0, unwind })
-    }
-
-    fn mapping(&self, address: u64) -> Mapping {
-        if address < 0x5000 { Mapping::Code } else { Mapping::Data }
-    }
-}
+const NOTHING: UnwindSections<'static> = UnwindSections {
+    eh_frame_hdr: None,
+    eh_frame: None,
+    debug_frame: None,
+    debug_frame_hdr: None,
+    text: None,
+    got: None,
+};
+static CODE: Record = Record {
+    start: 0,
+    end: 0x5000,
+    bias: 0,
+    unwind: UnwindSections { eh_frame: Some(Section { address: 0x9000, bytes: &EH_FRAME }), ..NOTHING },
+    code: &[(0, 0x5000)],
+    path: b"code",
+    build_id: b"",
+};
+static PLACES: [[Slot; 2]; 2] = [const { [const { Slot::empty() }; 2] }; 2];
+static LISTS: [Slots; 2] = [Slots(&PLACES[0]), Slots(&PLACES[1])];
+static MAP: ModuleMap = ModuleMap::new([&LISTS[0], &LISTS[1]]);
 
 /// ```text
 ///   0x6050  ucontext_t: interrupted at 0x4000
@@ -66,6 +73,9 @@ const LOW: u64 = 0x6000;
 const PCS: [u64; 4] = [0x1010, 0x2000, 0x3000, 0x4000];
 
 fn walks() -> bool {
+    if MAP.write(black_box(&[&CODE])) != 1 {
+        return false;
+    }
     let mut stack = [0_u8; 0x400];
     let mut put = |offset: u64, value: u64| {
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -87,7 +97,7 @@ fn walks() -> bool {
     let target = Target {
         arch: black_box(&X86_64),
         memory: &memory,
-        modules: &Code,
+        modules: &MAP,
         stacks: &stacks,
         registry: &registry,
         evidence: &NoEvidence,
@@ -98,7 +108,7 @@ fn walks() -> bool {
     regs.set(X86_64.sp, LOW);
     regs.set(X86_64.fp, LOW + 0x40);
 
-    let unwinders: [&dyn Unwinder; 5] = [&SignalFrame, &Cfi(DwarfRows), &Markers, &FramePointer, &Entry];
+    let unwinders: [&dyn Unwinder; 6] = [&SignalFrame, &Probes, &Cfi(DwarfRows), &Markers, &FramePointer, &Entry];
     let mut walk = Walk::new(&target, &unwinders, black_box(regs), 16);
     let mut judge = Judge::new();
     let mut last = regs;
