@@ -18,6 +18,7 @@ use memmap2::Mmap;
 use std::fmt;
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
 use surestack_walk::{Memory, UnwindSections};
@@ -172,7 +173,8 @@ impl Contents {
 /// Maps a file.
 pub(crate) fn map(path: &Path) -> Result<Mmap, Error> {
     let refused = |source| Error::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(refused)?;
+    // Whoever names the file may be a core: a pipe in its place is not waited for.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(refused)?;
     if !file.metadata().map_err(refused)?.is_file() {
         return Err(refused(std::io::Error::other("it is not a regular file")));
     }

@@ -223,7 +223,9 @@ static sigjmp_buf signals;
 APART static long sigjumper(long n) { if (!sigsetjmp(signals, 1)) sink = n; return sink + 1; }
 int main(int argc, char **argv) { (void)argv; sink = jumper(argc) + sigjumper(argc); sink = crash(0); return 0; }
 "#;
-    for flags in [&["-g"][..], &["-g", "-fno-plt"], &["-g", "-static"]] {
+    // With the large code model every call goes through a register.
+    let large = ["-g", "-mcmodel=large", "-fno-pie", "-no-pie"];
+    for flags in [&["-g"][..], &["-g", "-fno-plt"], &["-g", "-static"], &large] {
         let crash = Crash::new(&format!("setjmp{}", flags.len() + flags.last().unwrap().len()), body, flags);
         for target in ["jumper", "sigjumper"] {
             let vouched = [Vouch::RangesComplete];

@@ -230,6 +230,18 @@ fn what_is_no_core_is_told_from_what_cannot_be_read() {
 }
 
 #[test]
+fn a_pipe_where_a_file_was_mapped_is_not_waited_for() {
+    let pipe = std::env::temp_dir().join(format!("surestack-pipe-{}", std::process::id()));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (answer, answered) = std::sync::mpsc::channel();
+    let named = pipe.clone();
+    std::thread::spawn(move || answer.send(core_file::open(&named, &Find::default()).err().unwrap().to_string()));
+    let said = answered.recv_timeout(std::time::Duration::from_secs(10));
+    std::fs::remove_file(&pipe).unwrap();
+    assert!(said.unwrap().contains("it is not a regular file"));
+}
+
+#[test]
 fn separate_debug_files_are_found_by_build_id_and_by_link() {
     let crash = Crash::new("debug", &["-g"], "0x33");
     let id = program(&crash.open()).build_id.clone().unwrap().to_string();

@@ -199,6 +199,18 @@ int f(int a, int b) {
 }";
 
 #[test]
+fn a_callee_that_takes_its_arguments_off_the_stack_contradicts_no_row() {
+    let built = assembled(
+        "push %rbx\n.cfi_def_cfa_offset 16\n.cfi_offset %rbx, -16
+         push %rdi\n.cfi_def_cfa_offset 24\npush %rsi\n.cfi_def_cfa_offset 32
+         call pops\n.cfi_def_cfa_offset 16
+         behind: mov %eax,%ecx\nlast: pop %rbx\n.cfi_def_cfa_offset 8\n.cfi_restore %rbx\nret
+         .cfi_endproc\n.size f,.-f\n.type pops,@function\npops: .cfi_startproc\n nop\nret $16",
+    );
+    assert_eq!([built.grade("behind"), built.grade("last")], [RowProof::Assumed; 2]);
+}
+
+#[test]
 fn every_case_of_a_switch_is_proven_through_its_jump_table() {
     for flags in [&["-O2"][..], &["-O1"], &["-O2", "-fno-omit-frame-pointer"]] {
         all_proven(&build("c", SWITCH, flags));

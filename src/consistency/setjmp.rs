@@ -33,19 +33,24 @@ pub fn setjmp(snapshot: &Snapshot, targets: &[Target]) -> Vec<Obstacle> {
     found
 }
 
-/// The calls in a range; none where its code cannot be read or decoded.
+/// The calls in a range, and what may load the function that a call through a register goes to; none where its code cannot be
+/// read or decoded.
 fn calls(snapshot: &Snapshot, start: u64, end: u64) -> Option<Vec<Instruction>> {
     let size = end.checked_sub(start).filter(|size| *size <= LONGEST && snapshot.arch.machine == X86_64.machine)?;
     let mut code = vec![0; usize::try_from(size).ok()?];
     snapshot.memory.read(start, &mut code).ok()?;
     let decoded = Decoder::with_ip(64, &code, start, DecoderOptions::NONE).into_iter();
-    Some(decoded.filter(|found| found.mnemonic() == Mnemonic::Call).collect())
+    Some(decoded.filter(|found| matches!(found.mnemonic(), Mnemonic::Call | Mnemonic::Mov | Mnemonic::Lea)).collect())
 }
 
-/// Where a call or jump goes, through a stub of a linkage table if there is one.
+/// Where a call or jump goes, or what a register is loaded with, through a stub of a linkage table if there is one.
 fn destination(snapshot: &Snapshot, call: &Instruction) -> Option<u64> {
     let to = if call.op0_kind() == OpKind::NearBranch64 {
         call.near_branch_target()
+    } else if call.mnemonic() == Mnemonic::Lea {
+        call.is_ip_rel_memory_operand().then(|| call.ip_rel_memory_address())?
+    } else if call.mnemonic() == Mnemonic::Mov && is_constant(call.op1_kind()) {
+        call.immediate(1)
     } else if call.is_ip_rel_memory_operand() {
         snapshot.memory.word(call.ip_rel_memory_address()).ok()?
     } else {
@@ -60,6 +65,10 @@ fn destination(snapshot: &Snapshot, call: &Instruction) -> Option<u64> {
     let mut jump = jump.filter(|found| found.mnemonic() == Mnemonic::Jmp && found.is_ip_rel_memory_operand());
     // A slot that was never resolved leads back into the table: that call never happened.
     jump.next().map_or(Some(to), |jump| snapshot.memory.word(jump.ip_rel_memory_address()).ok())
+}
+
+fn is_constant(kind: OpKind) -> bool {
+    matches!(kind, OpKind::Immediate64 | OpKind::Immediate32 | OpKind::Immediate32to64)
 }
 
 fn is_setjmp(functions: &[Functions<'_>], address: u64) -> bool {

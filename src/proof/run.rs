@@ -20,7 +20,7 @@
 mod indirect;
 
 use super::believe::claimed;
-use super::claim::Claim;
+use super::claim::{Cfa, Claim};
 use super::code::{Callee, Code, NONE, Step, Way};
 use super::compare::{Finding, Match, Moment, compare};
 use super::correct::correct;
@@ -450,8 +450,8 @@ impl<'r, 'm> Run<'r, 'm> {
         }
         match self.returns.ask(self.source, self.layout, callee) {
             Return::Never => false,
-            Return::Perhaps => true,
-            Return::Unknown => {
+            Return::Perhaps if !self.says_popped(step, next, known) => true,
+            Return::Perhaps | Return::Unknown => {
                 // Perhaps it does not come back, and what follows is reached in another way, or not at all.
                 let behind = index.saturating_add(1);
                 if let Some(claimed) = self.claimed(behind) {
@@ -461,6 +461,16 @@ impl<'r, 'm> Run<'r, 'm> {
                 false
             }
         }
+    }
+
+    /// Whether the row behind a call, and nothing else, says that the callee took words off the stack (`ret 16`): functions
+    /// of `swiftasynccall` and of languages with tail calls take their own arguments off, and a callee may be anybody.
+    fn says_popped(&self, step: &Step, next: &Step, known: &Known) -> bool {
+        let (Some(during), Some(behind)) = (self.claim(step), self.claim(next)) else { return false };
+        let (Cfa::Register(SP, before), Cfa::Register(SP, after)) = (during.cfa, behind.cfa) else { return false };
+        let mut popped = known.state.clone();
+        popped.move_sp(before.saturating_sub(after));
+        before > after && compare(self.source, behind, &popped, next.at, Moment::Before).frame == Match::Agrees
     }
 
     /// What became of one instruction.
