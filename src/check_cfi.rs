@@ -167,8 +167,8 @@ impl Checked {
         let counts = &mut self.counts;
         match proven.frame {
             RowProof::Proven => counts.proven += 1,
-            RowProof::Assumed if step.filler => counts.fillers += 1,
-            RowProof::Assumed => {
+            RowProof::Assumed | RowProof::Overwritten if step.filler => counts.fillers += 1,
+            RowProof::Assumed | RowProof::Overwritten => {
                 counts.assumed += 1;
                 self.assumed.push(step.at);
             }

@@ -112,7 +112,8 @@ impl Proofs {
         let mut corrections = run.corrections();
         if members.len() == MOST {
             corrections.clear();
-            for found in proven.iter_mut().filter(|found| found.frame == RowProof::Proven) {
+            let is_proven = |found: &&mut Proven| matches!(found.frame, RowProof::Proven | RowProof::Overwritten);
+            for found in proven.iter_mut().filter(is_proven) {
                 found.frame = RowProof::Assumed;
             }
         }

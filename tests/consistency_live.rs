@@ -33,6 +33,27 @@ int main(void) {
 }
 "#;
 
+/// Four terabytes of which one page was written: a word that leads into `parked`, as a coroutine's stack would have. And a page
+/// like that which nobody may read or write at the moment.
+const SPARSE: &str = r#"
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+__attribute__((noinline, noclone)) long parked(long n) { __asm__ volatile("nop; nop; nop; nop" : "+r"(n)); return n * 3; }
+int main(void) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    char *sparse = mmap(0, 1ul << 42, PROT_READ | PROT_WRITE, flags, -1, 0);
+    char *shut = mmap(0, 1ul << 42, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (sparse == MAP_FAILED || shut == MAP_FAILED) return 1;
+    ((uintptr_t *)(sparse + (1ul << 41)))[9] = (uintptr_t)parked + 2;
+    ((uintptr_t *)(shut + (1ul << 41)))[9] = (uintptr_t)parked + 2;
+    mprotect(shut, 1ul << 42, PROT_NONE);
+    (void)!write(1, "!", 1);
+    pause();
+    return 0;
+}
+"#;
+
 /// The program, running.
 struct Running {
     directory: PathBuf,
@@ -41,9 +62,13 @@ struct Running {
 
 impl Running {
     fn new(name: &str) -> Self {
+        Self::of(name, PROGRAM)
+    }
+
+    fn of(name: &str, source: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("surestack-live-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join("prog.c"), PROGRAM).unwrap();
+        std::fs::write(directory.join("prog.c"), source).unwrap();
         let mut gcc = Command::new("gcc");
         gcc.args(["-g", "-O2", "-pthread", "-o", "prog", "prog.c"]).current_dir(&directory);
         assert!(gcc.status().unwrap().success());
@@ -111,6 +136,18 @@ fn what_was_learned_before_somebody_patched_a_function_on_the_stack_allows_nothi
     assert_ne!(decision.overall, Overall::Apply);
     let untrusted = |standing: &Standing| matches!(standing, Standing::Untrusted { .. });
     assert!(decision.threads.iter().all(|answer| untrusted(&answer.standing)), "{:?}", decision.threads);
+}
+
+#[test]
+fn memory_that_was_never_written_is_passed_over_and_what_lies_in_the_middle_of_it_is_found() {
+    let running = Running::of("sparse", SPARSE);
+    let hold = running.hold();
+    let checked = check(&hold, &Known::default(), &request("parked")).unwrap();
+    let Overall::RetryLater(reasons) = &checked.examined().decision.overall else {
+        panic!("{:?}", checked.examined().decision)
+    };
+    let words = reasons.iter().filter(|reason| matches!(reason, Reason::Process(Obstacle::Unlisted { .. })));
+    assert_eq!((words.count(), reasons.len()), (2, 2), "{reasons:?}");
 }
 
 #[test]

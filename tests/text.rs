@@ -88,8 +88,9 @@ fn nop5(process: &StoppedProcess, pc: u64) -> u64 {
     pc + at as u64
 }
 
+/// That the kernel's own page is one is seen in `tests/kernel.rs`.
 #[test]
-fn a_nop_that_became_a_call_is_a_probe_if_the_call_leads_to_no_file() {
+fn a_nop_that_became_a_call_is_no_probe_unless_the_call_leads_to_the_kernels_page() {
     let (waiting, process, chain) = direct("nop5", &["-O2", "-DPROBED"]);
     let nop = nop5(&process, chain.pc);
     let space = &process.snapshot().space;
@@ -102,7 +103,13 @@ fn a_nop_that_became_a_call_is_a_probe_if_the_call_leads_to_no_file() {
         call.extend(offset.to_le_bytes());
         call
     };
-    poke(&waiting, nop, &call_to(page.start));
+    for (target, whose) in [(page.start, "the program's own page"), (chain.in_a, "the program")] {
+        poke(&waiting, nop, &call_to(target));
+        assert_eq!(proof(&process, chain.pc), Proof::Refuted, "a call into {whose}");
+    }
+    poke(&waiting, nop, &[0x0f, 0x1f, 0x44, 0x00, 0x00]);
+    // While the kernel writes a call, the first byte is a breakpoint.
+    poke(&waiting, nop, &[0xcc]);
     assert_eq!(proof(&process, chain.pc), Proof::Proven);
     let snapshot = process.snapshot();
     let code = Unprobed::new(&*snapshot.memory, Some(&snapshot.space));
@@ -114,11 +121,6 @@ fn a_nop_that_became_a_call_is_a_probe_if_the_call_leads_to_no_file() {
         let shared = (5 - index).min(3);
         assert_eq!(original[..shared], expected[index..index + shared], "from byte {back} on");
     }
-    // While the kernel writes it, the first byte is a breakpoint.
-    poke(&waiting, nop, &[0xcc]);
-    assert_eq!(proof(&process, chain.pc), Proof::Proven);
-    poke(&waiting, nop, &call_to(chain.in_a));
-    assert_eq!(proof(&process, chain.pc), Proof::Refuted, "a call into the program");
 }
 
 #[test]

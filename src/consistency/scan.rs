@@ -6,7 +6,7 @@
 //!     its return addresses         │ judged already
 //!     below its stack pointer      │ dead, if all of it is this thread's stack and nothing else
 //!   guard page                     ▼
-//!   everything else that may be written: heap, data, other stacks — searched
+//!   everything else that was written: heap, data, other stacks — searched
 //! ```
 //!
 //! A word leads into a target if it may be a return address or a saved pc there. A pointer to a function's first byte is
@@ -26,6 +26,8 @@ use surestack_walk::{NoEvidence, Registry, Root, Stack, StackKind, Stacks, Stop}
 const CHUNK: usize = 1 << 20;
 /// Where a chunk cannot be read, it is tried by pages.
 const PAGE: usize = 4096;
+/// Bytes that are searched at most: the process stands still meanwhile. What is beyond is as if it could not be read.
+const MOST: u64 = 64 << 30;
 /// More words than this are only counted.
 const LISTED: usize = 1000;
 
@@ -59,7 +61,8 @@ pub enum Frames {
     HoldNone,
 }
 
-/// Searches all writable memory for words that lead into `targets` and belong to none of the judged frames.
+/// Searches all memory that may be written, now or at another time, for words that lead into `targets` and belong to none of
+/// the judged frames.
 pub fn search(snapshot: &Snapshot, targets: &[Target], traces: &[ThreadTrace], spared: &Spared) -> Searched {
     let began = Instant::now();
     let places = Places::of(snapshot, targets);
@@ -69,7 +72,10 @@ pub fn search(snapshot: &Snapshot, targets: &[Target], traces: &[ThreadTrace], s
     if search.places.list.is_empty() {
         return search.found;
     }
-    for mapped in snapshot.space.mappings.iter().filter(|mapped| mapped.writable != Some(false)) {
+    // A stack that is parked may be shut meanwhile: of what belongs to no file and is no code all is searched.
+    let may_hold =
+        |mapped: &&Mapped| mapped.writable != Some(false) || mapped.file.is_none() && mapped.executable == Some(false);
+    for mapped in snapshot.space.mappings.iter().filter(may_hold) {
         search.mapping(mapped);
     }
     search.flush_unread();
@@ -189,9 +195,28 @@ impl Search<'_> {
         let mut at = mapped.start;
         let mut buffer = vec![0; CHUNK];
         while at < mapped.end {
+            // Of a file all is there; what else was never written holds nothing, and may be as large as an address space.
+            let next = if mapped.file.is_none() { self.snapshot.memory.next_held(at..mapped.end) } else { Some(at) };
+            let next = next.unwrap_or(mapped.end);
+            if at < next {
+                self.not_held(mapped, at..next);
+                at = next;
+                continue;
+            }
+            if self.found.bytes >= MOST {
+                self.not_read(mapped, at..mapped.end);
+                return;
+            }
             let size = usize::try_from(mapped.end.saturating_sub(at)).unwrap_or(CHUNK).min(CHUNK);
             self.chunk(mapped, at, size, &mut buffer);
             at = at.saturating_add(CHUNK as u64);
+        }
+    }
+
+    /// Memory that nothing was written to, or that is not here: the first of it tells which.
+    fn not_held(&mut self, mapped: &Mapped, range: Range<u64>) {
+        if self.snapshot.memory.read(range.start, &mut [0]).is_err() {
+            self.not_read(mapped, range);
         }
     }
 
@@ -204,7 +229,7 @@ impl Search<'_> {
         for bytes in bytes.chunks_mut(PAGE) {
             match self.snapshot.memory.read(page, bytes) {
                 Ok(()) => self.words(mapped, page, bytes),
-                Err(_) => self.not_read(page..page.saturating_add(PAGE as u64)),
+                Err(_) => self.not_read(mapped, page..page.saturating_add(PAGE as u64)),
             }
             page = page.saturating_add(PAGE as u64);
         }
@@ -246,7 +271,11 @@ impl Search<'_> {
         }
     }
 
-    fn not_read(&mut self, range: Range<u64>) {
+    fn not_read(&mut self, mapped: &Mapped, range: Range<u64>) {
+        // The kernel's own pages, guard pages: what nobody may write to now and nobody can read is no stack of today.
+        if mapped.writable == Some(false) {
+            return;
+        }
         if self.spared.ranges.iter().any(|spared| spared.start <= range.start && range.end <= spared.end) {
             return;
         }

@@ -153,7 +153,7 @@ impl Instruction {
                 CALLEE_SAVED.iter().all(|number| with(known, *number) == known)
             }
             RowProof::Contradicted => self.corrected.is_some(),
-            RowProof::Assumed | RowProof::Undecided | RowProof::Unknown => false,
+            RowProof::Overwritten | RowProof::Assumed | RowProof::Undecided | RowProof::Unknown => false,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
-use surestack_walk::{CodeAddress, Error, Memory, Proof, X86_64};
+use surestack_walk::{CodeAddress, Error, Memory, Modules, ProbeKind, Proof, X86_64};
 
 const INT3: u8 = 0xcc;
 const CALL: u8 = 0xe8;
@@ -85,17 +85,15 @@ fn overwritten_nops(
     found
 }
 
-/// Whether these bytes, in place of a five-byte nop, are a probe: a call into code that belongs to no file. While the kernel
-/// writes them, the first is a breakpoint.
+/// Whether these bytes, in place of a five-byte nop, are a probe: a call of the kernel's page. While the kernel writes them,
+/// the first is a breakpoint.
 fn is_probe_call(space: Option<&AddressSpace>, at: u64, [first, rest @ ..]: [u8; 5]) -> bool {
     let target = at.wrapping_add(5).wrapping_add_signed(i64::from(i32::from_le_bytes(rest)));
-    let outside = space.is_some_and(|space| {
-        let of_no_file = |mapped: &Mapped| mapped.executable != Some(false) && mapped.writable != Some(true);
-        space.module(target).is_none() && space.mapped(target).is_some_and(of_no_file)
-    });
+    let page = || space.and_then(|space| space.probe(target));
+    let is_page = || page().is_some_and(|page| page.kind == ProbeKind::Nop && page.start == target);
     match first {
-        CALL => outside,
-        INT3 => outside || rest == NOP5[1..],
+        CALL => is_page(),
+        INT3 => rest == NOP5[1..] || is_page(),
         _ => false,
     }
 }

@@ -494,17 +494,17 @@ impl<'r, 'm> Run<'r, 'm> {
         if self.rewritten.contains(&index) {
             (proven.saved, proven.kept) = (0, 0);
             if proven.frame == RowProof::Proven {
-                proven.frame = RowProof::Assumed;
+                proven.frame = RowProof::Overwritten;
             }
         }
-        if proven.frame == RowProof::Proven && self.incomplete {
+        if matches!(proven.frame, RowProof::Proven | RowProof::Overwritten) && self.incomplete {
             proven.frame = RowProof::Assumed;
         }
         if let Some(claim) = self.claim(step).filter(|_| !self.lost.is_empty()) {
             for known in self.lost.values() {
                 let other = compare(self.source, claim, &known.state, step.at, Moment::Before);
                 let is_whole = other.frame == Match::Agrees && known.ground == Ground::Entry;
-                if proven.frame == RowProof::Proven && !is_whole {
+                if matches!(proven.frame, RowProof::Proven | RowProof::Overwritten) && !is_whole {
                     proven.frame = RowProof::Assumed;
                 }
                 proven.saved &= other.saved;

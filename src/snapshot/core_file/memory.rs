@@ -6,6 +6,7 @@ use crate::image::Image;
 use crate::image::elf::Segment;
 use crate::snapshot::{AddressSpace, Gap, Mapped};
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 use surestack_walk::{Error, Memory};
 
@@ -182,6 +183,10 @@ fn is_missed(space: &AddressSpace, address: u64, vdso: Option<u64>) -> bool {
 }
 
 impl Memory for CoreMemory {
+    fn next_held(&self, range: Range<u64>) -> Option<u64> {
+        CoreMemory::next_held(self, range.start).filter(|at| range.contains(at))
+    }
+
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Error> {
         let unreadable = Error::Unreadable { address };
         let mut rest = into;

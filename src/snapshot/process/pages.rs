@@ -2,6 +2,7 @@
 
 use super::memory::ProcessMemory;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use surestack_walk::{Error, Memory};
 
@@ -58,6 +59,10 @@ impl Memory for PagedMemory {
             rest = later;
         }
         Ok(())
+    }
+
+    fn next_held(&self, range: Range<u64>) -> Option<u64> {
+        self.memory.next_held(range)
     }
 }
 

@@ -441,8 +441,11 @@ impl Modules for Stack {
 }
 
 impl Evidence for Stack {
-    fn call(&self, _return_address: u64, _callee: CodeAddress) -> Witness {
-        self.witness
+    fn call(&self, return_address: u64, _callee: CodeAddress) -> Witness {
+        match self.mapping(return_address) {
+            Mapping::Data | Mapping::Nothing if self.witness == Witness::Confirmed => Witness::NotACall,
+            _ => self.witness,
+        }
     }
 
     fn call_to_nowhere(&self, _regs: &Regs) -> Witness {

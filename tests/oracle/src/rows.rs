@@ -73,7 +73,7 @@ impl Counts {
 pub fn word(proof: RowProof) -> &'static str {
     match proof {
         RowProof::Proven => "proven",
-        RowProof::Assumed => "assumed",
+        RowProof::Assumed | RowProof::Overwritten => "assumed",
         RowProof::Contradicted => "contradicted",
         RowProof::Undecided => "undecided",
         RowProof::Unknown => "unknown",

@@ -27,14 +27,16 @@ pub use missing::Missing;
 pub use noted::Noted;
 
 use surestack_walk::{
-    End, Error, FoundBy, Frame, Grade, Link, Mapping, ProbeKind, Proof, RegisterSet, Root, RowProof, Stack, Target,
-    Witness,
+    End, Error, FoundBy, Frame, Grade, Link, Mapping, Memory, ProbeKind, Proof, RegisterSet, Root, RowProof, Stack,
+    Target, Witness,
 };
 
 /// Doubts that are kept until somebody takes them; more are only counted.
 const KEPT: usize = 16;
 /// Stacks that a walk may have left: signal stacks nest at most a few deep.
 const STACKS: usize = 8;
+/// Words of one frame that are looked through for other return addresses.
+const WORDS: usize = 1 << 16;
 /// How far below its stack a stack pointer may be that has just overflowed it: the kernel's guard gap below the main stack
 /// is 256 pages.
 const GUARD: u64 = 1 << 20;
@@ -70,6 +72,20 @@ impl Last {
     fn interrupted(&self) -> bool {
         matches!(self.frame.link, Link::Signal | Link::Marker | Link::Probe)
     }
+}
+
+/// Whether the call that led to the callee vouches for the frame: no word between the callee's stack pointer and the return
+/// address is confirmed in the same way. The calls of a recursive function look the same on every level, and a row that
+/// reaches too far finds the next of them. (Words behind calls through pointers lie in most frames, left over from calls that
+/// have returned: a level that was left out, and called through one, is not seen.)
+fn is_only_call(target: &Target<'_>, memory: Option<&dyn Memory>, frame: &Noted, last: &Last) -> bool {
+    let (Some(memory), Some(sp), Some(slot)) = (memory, last.frame.sp, frame.return_slot) else { return false };
+    let words = (sp..slot).step_by(8);
+    words.clone().count() <= WORDS
+        && words.into_iter().all(|at| match memory.word(at) {
+            Ok(word) => !matches!(target.evidence.call(word, last.frame.pc), Witness::Confirmed),
+            Err(_) => false,
+        })
 }
 
 /// Whether a way of finding frames is right only if a call vouches for what it found.
@@ -112,11 +128,16 @@ impl Judge {
 
     /// Takes the next frame of the walk.
     pub fn see(&mut self, target: &Target<'_>, frame: &Frame<'_>) {
-        self.see_noted(target, &Noted::of(target, frame));
+        self.look(target, &Noted::of(target, frame), Some(target.memory));
     }
 
     /// Takes the next frame as it was noted, now or earlier. Of `target` only code and evidence are asked.
     pub fn see_noted(&mut self, target: &Target<'_>, frame: &Noted) {
+        self.look(target, frame, None);
+    }
+
+    /// Takes the next frame, with its thread's memory where that is at hand.
+    fn look(&mut self, target: &Target<'_>, frame: &Noted, memory: Option<&dyn Memory>) {
         if self.frames == 0 {
             self.generation = target.modules.generation();
         }
@@ -126,7 +147,8 @@ impl Judge {
             self.judge_method(frame, &last);
             if frame.link == Link::Call {
                 let witness = self.judge_call(target, frame, &last);
-                (unproven, wrong) = self.judge_row(target, frame, &last, witness);
+                let vouched = || witness == Witness::Confirmed && is_only_call(target, memory, frame, &last);
+                (unproven, wrong) = self.judge_row(target, frame, &last, witness, &vouched);
             }
         } else if matches!(frame.found_by, FoundBy::FramePointer | FoundBy::Foreign(_)) {
             self.doubt(Doubt::Unvouched(frame.found_by));
@@ -227,6 +249,7 @@ impl Judge {
         frame: &Noted,
         last: &Last,
         witness: Witness,
+        vouched: &dyn Fn() -> bool,
     ) -> (RegisterSet, RegisterSet) {
         let pc = last.frame.pc;
         let corrected = match frame.found_by {
@@ -244,12 +267,16 @@ impl Judge {
             // The row is right and leads to no call: its return address was written over.
             RowProof::Proven if corrected => self.doubt(Doubt::Unvouched(frame.found_by)),
             RowProof::Proven | RowProof::Contradicted => {}
-            RowProof::Assumed | RowProof::Undecided if witness == Witness::Confirmed => {}
-            RowProof::Assumed | RowProof::Undecided => self.doubt(Doubt::RowUndecided { pc: pc.value() }),
+            // It leads to the right place; that nothing else is there yet the call alone tells.
+            RowProof::Overwritten if witness == Witness::Confirmed => {}
+            RowProof::Overwritten => self.doubt(Doubt::RowUndecided { pc: pc.value() }),
+            RowProof::Assumed | RowProof::Undecided if !vouched() => self.doubt(Doubt::RowUndecided { pc: pc.value() }),
+            RowProof::Assumed | RowProof::Undecided => {}
             RowProof::Unknown => self.missing = self.missing.and(Missing::ROW),
         }
-        let not_confirmed = if witness == Witness::Confirmed { RegisterSet::EMPTY } else { last.unproven };
-        if let Some(register) = row.reads.common(last.wrong.and(not_confirmed)).first() {
+        let unproven = row.reads.common(last.unproven);
+        let not_vouched = if unproven.first().is_some() && !vouched() { unproven } else { RegisterSet::EMPTY };
+        if let Some(register) = row.reads.common(last.wrong).and(not_vouched).first() {
             self.doubt(Doubt::RegisterUnproven { pc: pc.value(), register });
         }
         let saved = target.arch.callee_saved.iter().fold(RegisterSet::EMPTY, |set, register| set.with(*register));

@@ -37,7 +37,8 @@ fn sound() -> Stack {
         Fde::new(&caller).of(0x40_2000..0x40_2100),
         Fde::new(&[&def_cfa(7, 16), &undefined(16)]).of(0x40_3000..0x40_3100),
     ]);
-    Stack::at(0x7000).words(&[0x7100, CALLER]).jump(0x7100).words(&[0x7200, 0x40_3010]).eh_frame(rows).proven()
+    let stack = Stack::at(0x7000).words(&[0x7100, CALLER]).words(&[0; 30]);
+    stack.words(&[0x7200, 0x40_3010]).eh_frame(rows).proven()
 }
 
 fn graded(frame: RowProof) -> RowEvidence {
@@ -91,6 +92,23 @@ fn a_register_that_an_outer_row_needs_must_be_proven_or_its_call_confirmed() {
     assert_eq!(judge(&stack), (Verdict::Reliable, vec![]), "the call vouches for it");
     let doubts = vec![Doubted { frame: 2, doubt: Doubt::RegisterUnproven { pc: CALLER, register: X86_64.fp } }];
     assert_eq!(judge(&stack.evidence(Witness::Unknown, Proof::Proven)), (Verdict::Unreliable, doubts));
+}
+
+#[test]
+fn a_confirmed_call_vouches_for_nothing_where_another_return_address_lies_before_it() {
+    // The caller calls itself: the word at 0x7020 looks like the return address as well, and may be it.
+    let recursive = |stack: Stack| stack.jump(0x7020).words(&[CALLER]);
+    let unproven = RowEvidence { saved: RegisterSet::EMPTY, ..graded(RowProof::Proven) };
+    let doubts = vec![Doubted { frame: 2, doubt: Doubt::RegisterUnproven { pc: CALLER, register: X86_64.fp } }];
+    assert_eq!(judge(&recursive(with(unproven))), (Verdict::Unreliable, doubts));
+    let mut stack = recursive(sound());
+    stack.rows.insert(CALLER, graded(RowProof::Undecided));
+    let doubts = vec![Doubted { frame: 2, doubt: Doubt::RowUndecided { pc: CALLER } }];
+    assert_eq!(judge(&stack), (Verdict::Unreliable, doubts));
+    assert_eq!(judge(&recursive(sound())), (Verdict::Reliable, vec![]), "a proven row needs no call");
+    let mut stack = recursive(sound());
+    stack.rows.insert(CALLER, graded(RowProof::Overwritten));
+    assert_eq!(judge(&stack), (Verdict::Reliable, vec![]), "it leads to the right place");
 }
 
 #[test]

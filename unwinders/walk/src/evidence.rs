@@ -74,6 +74,8 @@ impl RowEvidence {
 pub enum RowProof {
     /// Followed from an entry of the function, where the ABI says what registers hold, the instructions agree.
     Proven,
+    /// As [`RowProof::Proven`], but the code is writing over the words that the row leads to: libgcc goes to a landing pad.
+    Overwritten,
     /// They agree with each other, from a place where a row's own claim was believed.
     Assumed,
     /// They disagree, and it was shown from an entry of the function.

@@ -1,6 +1,7 @@
 //! Reading a target.
 
 use crate::Error;
+use core::ops::Range;
 
 /// The memory of a target.
 ///
@@ -11,6 +12,13 @@ pub trait Memory {
     /// # Errors
     /// [`Error::Unreadable`] with `address` when any byte cannot be had.
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Error>;
+
+    /// Where in `range` something is held that was ever written, at the earliest; `None` if nowhere. What lies before it can be
+    /// read as zeros, or not at all: whoever looks through much memory passes over it. Nobody need know, and then it is the
+    /// first address.
+    fn next_held(&self, range: Range<u64>) -> Option<u64> {
+        (!range.is_empty()).then_some(range.start)
+    }
 
     /// The little-endian 64-bit word at `address`.
     ///
