@@ -204,7 +204,8 @@ impl Search<'_> {
                 continue;
             }
             if self.found.bytes >= MOST {
-                self.not_read(mapped, at..mapped.end);
+                // Whatever it is: what is there and was not looked at is said.
+                self.found.obstacles.push(Obstacle::Unreadable { range: at..mapped.end });
                 return;
             }
             let size = usize::try_from(mapped.end.saturating_sub(at)).unwrap_or(CHUNK).min(CHUNK);
