@@ -60,6 +60,8 @@ pub mod rows;
 pub mod serve;
 pub mod snapshot;
 pub mod symbol;
+#[cfg(target_os = "linux")]
+pub mod this_process;
 mod thread_start;
 pub mod trace;
 

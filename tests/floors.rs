@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["consistency"],
     &["analyze", "serve", "check_cfi"],
     &["report", "trace", "fold"],
-    &["symbol", "evidence", "corrected", "rows", "marker", "thread_start"],
+    &["symbol", "evidence", "corrected", "rows", "marker", "thread_start", "this_process"],
     &["proof"],
     &["analysis", "snapshot", "image"],
     &["error", "kept"],

@@ -9,6 +9,7 @@ extern crate alloc;
 
 use core::hint::black_box;
 use core::panic::PanicInfo;
+use surestack_capture::{OwnMemory, Range};
 use surestack_cfi::{Cfi, DwarfRows};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
 use surestack_module_map::{ModuleMap, Record, Slot, Slots};
@@ -16,8 +17,8 @@ use surestack_probe::Probes;
 use surestack_reliable::Judge;
 use surestack_signal_frame::SignalFrame;
 use surestack_walk::{
-    Bytes, CodeAddress, Marker, NoEvidence, Register, Registry, Regs, Section, Sign, Stack, StackKind, Stop, Target,
-    UnwindSections, Unwinder, Walk, X86_64,
+    Bytes, CodeAddress, Marker, Memory, NoEvidence, Register, Registry, Regs, Section, Sign, Stack, StackKind, Stop,
+    Target, UnwindSections, Unwinder, Walk, X86_64,
 };
 
 #[link(name = "c")]
@@ -72,8 +73,17 @@ const MARKERS: [Marker<'static>; 1] =
 const LOW: u64 = 0x6000;
 const PCS: [u64; 4] = [0x1010, 0x2000, 0x3000, 0x4000];
 
+fn reads_itself() -> bool {
+    let word = black_box(0x1234_5678_u64);
+    let Ok(low) = u64::try_from((&raw const word).expose_provenance()) else { return false };
+    let known = [Range { low, high: low.wrapping_add(8) }];
+    // SAFETY: the word is there.
+    let memory = unsafe { OwnMemory::new(&known) };
+    memory.word(low) == Ok(word) && memory.word(low.wrapping_add(8)).is_err()
+}
+
 fn walks() -> bool {
-    if MAP.write(black_box(&[&CODE])) != 1 {
+    if MAP.write(black_box(&[&CODE])) != 1 || !reads_itself() {
         return false;
     }
     let mut stack = [0_u8; 0x400];

@@ -73,17 +73,7 @@ impl ModuleMap {
     /// # Errors
     /// [`Race`] where the map was changed during each of three tries.
     pub fn look_up(&self, address: u64) -> Result<(Option<Found>, u64), Race> {
-        for _ in 0..TRIES {
-            // Acquire: what was written before the copies changed places is seen.
-            let before = self.sequence.load(Ordering::Acquire);
-            let found = self.copy(before).find(address);
-            // Whoever saw a word of a later change sees in the next load that the copies changed places before that.
-            fence(Ordering::Acquire);
-            if self.sequence.load(Ordering::Relaxed) == before {
-                return Ok((found, before));
-            }
-        }
-        Err(Race)
+        self.read(|copy| copy.find(address))
     }
 
     /// How many modules there are.
@@ -91,12 +81,27 @@ impl ModuleMap {
     /// # Errors
     /// As [`ModuleMap::look_up`].
     pub fn count(&self) -> Result<usize, Race> {
+        Ok(self.read(Table::count)?.0)
+    }
+
+    /// The module at a position, if there are so many.
+    ///
+    /// # Errors
+    /// As [`ModuleMap::look_up`].
+    pub fn at(&self, index: usize) -> Result<Option<&'static Record>, Race> {
+        Ok(self.read(|copy| copy.at(index))?.0)
+    }
+
+    /// Reads a copy that stood still meanwhile, and says in which generation.
+    fn read<T>(&self, read: impl Fn(&Table) -> T) -> Result<(T, u64), Race> {
         for _ in 0..TRIES {
+            // Acquire: what was written before the copies changed places is seen.
             let before = self.sequence.load(Ordering::Acquire);
-            let count = self.copy(before).count();
+            let found = read(self.copy(before));
+            // Whoever saw a word of a later change sees in the next load that the copies changed places before that.
             fence(Ordering::Acquire);
             if self.sequence.load(Ordering::Relaxed) == before {
-                return Ok(count);
+                return Ok((found, before));
             }
         }
         Err(Race)

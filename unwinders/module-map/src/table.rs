@@ -86,6 +86,11 @@ impl Table {
         slot.record().map(|record| Found { index, record })
     }
 
+    /// The module at a position.
+    pub fn at(&self, index: usize) -> Option<&'static Record> {
+        self.slots().get(..self.count())?.get(index)?.record()
+    }
+
     /// Writes as many records as there is room for.
     pub fn write(&self, records: &[&'static Record]) -> usize {
         let slots = self.slots();

@@ -1,0 +1,146 @@
+//! Our own modules, kept where a signal handler can read them.
+//!
+//! The loader says what is loaded (`dl_iterate_phdr`) and counts what came and went; [`refresh`] asks it, outside of any
+//! handler. What unwinding needs of a module is copied: `dlclose` takes the original away under whoever reads it. Copies are
+//! never given back, and shared by all loads of the same bytes at the same distances, so that a library that comes and goes
+//! is copied once.
+
+mod copies;
+
+use copies::{Copied, Copies};
+use findshlibs::{SharedLibrary, TargetSharedLibrary};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use surestack_module_map::{ModuleMap, Record, Slot, Slots};
+
+/// Modules that there is room for without making more.
+const ROOM: usize = 256;
+
+static PLACES: [[Slot; ROOM]; 2] = [const { [const { Slot::empty() }; ROOM] }; 2];
+static LISTS: [Slots; 2] = [Slots(&PLACES[0]), Slots(&PLACES[1])];
+static MAP: ModuleMap = ModuleMap::new([&LISTS[0], &LISTS[1]]);
+static REGISTRAR: Mutex<Option<Registrar>> = Mutex::new(None);
+
+/// The map of our own modules: empty before the first [`refresh`].
+pub fn modules() -> &'static ModuleMap {
+    &MAP
+}
+
+/// What [`refresh`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refreshed {
+    /// Whether anything was loaded or unloaded since the last time.
+    pub changed: bool,
+    /// How many modules there are.
+    pub modules: usize,
+}
+
+/// Brings the map up to date with the loader. Takes the loader's lock and allocates: not for signal handlers.
+pub fn refresh() -> Refreshed {
+    let mut registrar = registrar();
+    registrar.get_or_insert_default().refresh()
+}
+
+/// Where another enumeration of what is loaded (`findshlibs`) differs from the map: nowhere, right after a [`refresh`] and
+/// while nothing is loaded. Each difference is a sentence.
+pub fn differences() -> Vec<String> {
+    let mut theirs: Vec<(u64, String)> = Vec::new();
+    TargetSharedLibrary::each(|library| {
+        let bias = u64::try_from(library.virtual_memory_bias().0).unwrap_or_default();
+        theirs.push((bias, library.name().to_string_lossy().into_owned()));
+    });
+    let ours: Vec<(u64, &[u8])> =
+        (0..).map_while(|index| MAP.at(index).ok()?).map(|record| (record.bias, record.path)).collect();
+    let unknown = theirs.iter().filter(|(bias, _)| !ours.iter().any(|(own, _)| own == bias));
+    let unknown = unknown.map(|(bias, name)| format!("{name}, with load bias {bias:#x}, is not in the map"));
+    let gone = ours.iter().filter(|(own, _)| !theirs.iter().any(|(bias, _)| bias == own));
+    let gone = gone.map(|(bias, path)| format!("{}, with load bias {bias:#x}, is not loaded", path.escape_ascii()));
+    unknown.chain(gone).collect()
+}
+
+fn registrar() -> MutexGuard<'static, Option<Registrar>> {
+    // Whoever panicked in between left the map whole.
+    REGISTRAR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What was registered so far.
+#[derive(Default)]
+struct Registrar {
+    /// The loader's counts of what it loaded and unloaded.
+    counts: Option<(u64, u64)>,
+    records: HashMap<Key, &'static Record>,
+    copies: Copies,
+}
+
+/// What makes two loads of a module the same for a reader.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    path: Vec<u8>,
+    bias: u64,
+    copied: Copied,
+}
+
+impl Registrar {
+    fn refresh(&mut self) -> Refreshed {
+        let mut visit = Visit { registrar: self, found: Vec::new(), counts: None };
+        // SAFETY: the callback is called before this returns, with a pointer to `visit`, which nothing else uses meanwhile.
+        unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut visit).cast::<c_void>()) };
+        let Visit { mut found, counts, .. } = visit;
+        if counts.is_some() && counts == self.counts {
+            return Refreshed { changed: false, modules: MAP.count().unwrap_or(0) };
+        }
+        found.sort_by_key(|record| record.start);
+        if found.len() > MAP.room() {
+            MAP.move_to([(), ()].map(|()| longer(found.len())));
+        }
+        self.counts = counts;
+        Refreshed { changed: true, modules: MAP.write(&found) }
+    }
+
+    /// The record of a module that is loaded now.
+    fn record(&mut self, path: &[u8], bias: u64, headers: &[libc::Elf64_Phdr]) -> Option<&'static Record> {
+        // SAFETY: the loader calls back for modules that are mapped, and unloads none until it is answered.
+        let copied = unsafe { self.copies.of(bias, headers) }?;
+        let key = Key { path: path.to_owned(), bias, copied };
+        let record = self.records.entry(key).or_insert_with_key(|key| {
+            Box::leak(Box::new(key.copied.record(bias, Box::leak(key.path.clone().into_boxed_slice()))))
+        });
+        Some(record)
+    }
+}
+
+/// Lists for twice as many modules.
+fn longer(modules: usize) -> &'static Slots {
+    let slots: Vec<Slot> = (0..modules.saturating_mul(2)).map(|_| Slot::empty()).collect();
+    Box::leak(Box::new(Slots(Box::leak(slots.into_boxed_slice()))))
+}
+
+/// One enumeration of the loader's.
+struct Visit<'r> {
+    registrar: &'r mut Registrar,
+    found: Vec<&'static Record>,
+    counts: Option<(u64, u64)>,
+}
+
+/// Takes one module. Returns whether that was enough.
+unsafe extern "C" fn each(info: *mut libc::dl_phdr_info, size: usize, visit: *mut c_void) -> c_int {
+    // SAFETY: as `Registrar::refresh` passes them.
+    let (info, visit) = unsafe { (&*info, &mut *visit.cast::<Visit<'_>>()) };
+    // Older loaders do not count.
+    if size >= size_of::<libc::dl_phdr_info>() && visit.counts.is_none() {
+        visit.counts = Some((info.dlpi_adds, info.dlpi_subs));
+        if visit.counts == visit.registrar.counts {
+            return 1;
+        }
+    }
+    if info.dlpi_phdr.is_null() {
+        return 0;
+    }
+    // SAFETY: the loader says where the headers are, and how many.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    // SAFETY: null or a string of the loader's.
+    let path = if info.dlpi_name.is_null() { c"" } else { unsafe { CStr::from_ptr(info.dlpi_name) } };
+    visit.found.extend(visit.registrar.record(path.to_bytes(), info.dlpi_addr, headers));
+    0
+}

@@ -1,0 +1,8 @@
+//! What runs in a signal handler of ours: no lock, no allocation, no thread-local storage, nothing that waits.
+//!
+//! So far: reading our own memory ([`OwnMemory`]), faults and all.
+#![no_std]
+
+mod memory;
+
+pub use memory::{OwnMemory, Range, arm, recover};
