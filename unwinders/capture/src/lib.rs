@@ -4,5 +4,6 @@
 #![no_std]
 
 mod memory;
+pub mod syscall;
 
 pub use memory::{OwnMemory, Range, arm, recover};
