@@ -145,6 +145,8 @@ codes! {
         14 = Signature(signature),
         15 = Storm(storm),
         16 = Done { ns },
+        17 = Initial { sp, auxv },
+        18 = Unchanged { low, high },
     }
 
     impl<'a> Occasion { 1 = Signal, 2 = Panic, 3 = Requested }
@@ -213,6 +215,7 @@ codes! {
         10 = Budget { frames },
         11 = ForgedSignalFrame { address },
         12 = BadMarker { address },
+        13 = BrokenOff { frames },
     }
 
     impl<'a> CfiFault { 1 = Malformed, 2 = Unsupported, 3 = TooLarge, 4 = Expression, 5 = Register }

@@ -32,14 +32,21 @@ pub enum Item<'a> {
         /// Path of its program.
         exe: &'a [u8],
     },
-    /// The signal that a thread took.
+    /// What the kernel put on the first thread's stack, by which its outermost frame is known.
+    Initial {
+        /// The stack pointer with which the program began (field 28 of `/proc/self/stat`), where it is known.
+        sp: Option<u64>,
+        /// The auxiliary vector as `/proc/self/auxv` has it.
+        auxv: &'a [u8],
+    },
+    /// The signal that a thread took; behind one of its frames, the signal that interrupted that frame.
     Signal {
         /// The thread.
         tid: u32,
         /// The `siginfo_t` as the kernel gave it, 128 bytes.
         info: &'a [u8],
     },
-    /// The registers of a thread where it was interrupted.
+    /// The registers of a thread where it was interrupted; behind one of its frames, those of that frame.
     Registers {
         /// The thread.
         tid: u32,
@@ -100,6 +107,15 @@ pub enum Item<'a> {
         build_id: &'a [u8],
         /// Its path.
         path: &'a [u8],
+    },
+    /// Code that is what its file has: whoever writes this asked the kernel whether it holds pages of its own there
+    /// (`/proc/self/pagemap`, bit 61 of each page that is present), or compared it with a copy. Without it no trace through
+    /// this code is reliable: nobody else can tell later.
+    Unchanged {
+        /// First address.
+        low: u64,
+        /// One past the last.
+        high: u64,
     },
     /// What the program said before it died.
     Message {
