@@ -93,9 +93,6 @@ global_asm!(
     "mov rdi, r12",
     "mov rsi, r13",
     "mov rdx, r14",
-    ".globl surestack_chained_call",
-    ".hidden surestack_chained_call",
-    "surestack_chained_call:",
     "call rax",
     "mov rdi, r12",
     "mov rsi, r13",
@@ -106,15 +103,22 @@ global_asm!(
     "ret",
     ".cfi_endproc",
     ".size surestack_signal_entry, . - surestack_signal_entry",
-    // What the kernel lets handlers return to. Its bytes are known to debuggers and to surestack-signal-frame.
+    // What the kernel lets handlers return to. Debuggers know it by its bytes and by this name, which is local.
     ".balign 16",
     "nop",
-    ".type surestack_restorer,@function",
-    "surestack_restorer:",
+    ".type __restore_rt,@function",
+    "__restore_rt:",
     "mov rax, 15",
     "syscall",
-    ".size surestack_restorer, . - surestack_restorer",
+    ".size __restore_rt, . - __restore_rt",
     "ud2",
+    ".type surestack_restorer,@function",
+    "surestack_restorer:",
+    ".cfi_startproc",
+    "lea rax, [rip + __restore_rt]",
+    "ret",
+    ".cfi_endproc",
+    ".size surestack_restorer, . - surestack_restorer",
     ".popsection",
     claim = sym super::handler::surestack_claim,
     handle = sym super::handler::surestack_handle,
@@ -126,7 +130,7 @@ global_asm!(
 unsafe extern "C" {
     fn surestack_signal_entry();
     fn surestack_signal_frame();
-    fn surestack_restorer();
+    fn surestack_restorer() -> usize;
 }
 
 /// Address of the handler to install.
@@ -136,7 +140,8 @@ pub fn entry() -> usize {
 
 /// Address of what it returns to (`SA_RESTORER`).
 pub fn restorer() -> usize {
-    (surestack_restorer as *const ()).addr()
+    // SAFETY: it returns an address and does nothing else.
+    unsafe { surestack_restorer() }
 }
 
 /// Address of the marker function: an entry frame returns to its second byte.
