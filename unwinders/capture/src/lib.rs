@@ -46,9 +46,13 @@ mod plan;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod report;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod request;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod stack;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod text;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod unchanged;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod words;
 
@@ -58,9 +62,11 @@ pub use entry::{entry, marker, restorer};
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub use plan::{Chain, Plan, Second, Threads, Words, plan, publish, remember, remembered};
+pub use plan::{Chain, Initial, Plan, Second, Threads, Words, plan, publish, remember, remembered};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use report::{MARKER, markers};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub use request::request;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use stack::HandlerStack;
 pub use surroundings::Surroundings;
