@@ -3,7 +3,9 @@
 //! So far: reading our own memory ([`OwnMemory`]), faults and all.
 #![no_std]
 
+pub mod alternate;
 mod memory;
+pub mod stacks;
 pub mod syscall;
 
 pub use memory::{OwnMemory, Range, arm, recover};
