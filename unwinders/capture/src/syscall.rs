@@ -90,6 +90,7 @@ mod number {
     pub const GETPPID: usize = 110;
     pub const SIGALTSTACK: usize = 131;
     pub const PRCTL: usize = 157;
+    pub const ARCH_PRCTL: usize = 158;
     pub const GETTID: usize = 186;
     pub const FUTEX: usize = 202;
     pub const GETDENTS64: usize = 217;
@@ -389,6 +390,24 @@ pub fn wake_all(word: &core::sync::atomic::AtomicU32) {
 pub fn process_control(option: usize, argument: usize) -> Answer {
     // SAFETY: for those who call it: PR_SET_PTRACER and its like take numbers.
     unsafe { call(number::PRCTL, [option, argument, 0, 0, 0, 0]) }.map(|_| ())
+}
+
+/// What this thread calls itself, up to 15 bytes.
+pub fn thread_name() -> [u8; 16] {
+    const PR_GET_NAME: usize = 16;
+    let mut name = [0_u8; 16];
+    // SAFETY: the kernel writes 16 bytes.
+    let _ = unsafe { call(number::PRCTL, [PR_GET_NAME, name.as_mut_ptr().expose_provenance(), 0, 0, 0, 0]) };
+    name
+}
+
+/// The base of the thread's storage: 0 where it has none.
+pub fn thread_base() -> Answer<u64> {
+    const ARCH_GET_FS: usize = 0x1003;
+    let mut base = 0_u64;
+    // SAFETY: the kernel writes one word.
+    unsafe { call(number::ARCH_PRCTL, [ARCH_GET_FS, (&raw mut base).expose_provenance(), 0, 0, 0, 0]) }?;
+    Ok(base)
 }
 
 /// A child as `fork(2)` makes it, without anybody's `atfork` functions: its id here, none in the child.
