@@ -118,12 +118,12 @@ impl<W: Write> Text<W> {
             lines.try_for_each(|line| writeln!(self.out, "           {}", printable(line)))?;
         }
         if let Some(time) = recorded.time {
-            writeln!(self.out, "  at       {}", when::utc(time))?;
+            writeln!(self.out, "  when     {}", when::utc(time))?;
         }
         let signature = recorded.signatures;
         if let Some(places) = signature.places {
             let functions = signature.functions.map(|functions| format!(", by functions {functions:016x}"));
-            writeln!(self.out, "  like     {places:016x}{}", functions.unwrap_or_default())?;
+            writeln!(self.out, "  kind     {places:016x}{}", functions.unwrap_or_default())?;
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_time_is_written_as_date_does() {
-        let at = |seconds| utc(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
+        let at = |seconds: u64| utc(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
         // `date -u -d @N +%FT%T`
         assert_eq!(at(0), "1970-01-01T00:00:00.007Z");
         assert_eq!(at(1_709_210_096), "2024-02-29T12:34:56.007Z");

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use surestack::snapshot::process::hold::{Hold, Options};
 use surestack::snapshot::{Snapshot, Thread};
 use surestack_capture::record::{Item, Occasion, Signature, Sink, ThreadState, Writer};
@@ -47,13 +48,16 @@ pub fn written(items: &[Item<'_>]) -> Vec<u8> {
 /// The program, built once.
 pub fn program() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let path = crate::temporary::path("recorded");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorder/program.c");
-        let flags = ["-O1", "-g", "-pthread", "-fno-optimize-sibling-calls", "-Wl,--build-id", source, "-o"];
-        assert!(Command::new("cc").args(flags).arg(&path).status().unwrap().success());
-        path
-    })
+    BUILT.get_or_init(|| program_with("recorded", &[]))
+}
+
+/// The program under this name, built with these flags too.
+pub fn program_with(name: &str, more: &[&str]) -> PathBuf {
+    let path = crate::temporary::path(name);
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorder/program.c");
+    let flags = ["-O1", "-g", "-pthread", "-fno-optimize-sibling-calls", "-Wl,--build-id", source, "-o"];
+    assert!(Command::new("cc").args(more).args(flags).arg(&path).status().unwrap().success());
+    path
 }
 
 /// The program, running.
@@ -65,7 +69,20 @@ impl Running {
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert_eq!(said, "ready\n");
-        Self(child)
+        let running = Self(child);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !running.waits() {
+            assert!(Instant::now() < deadline, "it never comes to its end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        running
+    }
+
+    /// Whether all of its threads are in `pause`.
+    fn waits(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let calls = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("syscall")).unwrap());
+        calls.into_iter().all(|call| call.starts_with(&format!("{} ", libc::SYS_pause)))
     }
 
     pub fn pid(&self) -> u32 {

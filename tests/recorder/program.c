@@ -6,6 +6,11 @@
 
 static volatile int depth = 6;
 
+#ifdef PADDING
+// Moves all that follows.
+__attribute__((noinline)) int padding(int value) { return value * depth + depth; }
+#endif
+
 static inline __attribute__((always_inline)) void inlined(void) { pause(); }
 
 static __attribute__((noinline)) int waits(int value) {

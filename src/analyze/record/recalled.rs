@@ -22,9 +22,18 @@ struct Recalled<'t, 's> {
     unchanged: &'t [Range<u64>],
 }
 
+impl Recalled<'_, '_> {
+    /// Whether there is a file with the code at `pc`. Without it nobody has looked: that is no doubt.
+    fn has_code(&self, pc: CodeAddress) -> bool {
+        let module = self.tracer.snapshot().space.module(pc.lookup());
+        module.is_some_and(|(_, module)| module.image.is_some())
+    }
+}
+
 impl Evidence for Recalled<'_, '_> {
     fn call(&self, return_address: u64, callee: CodeAddress) -> Witness {
-        self.files.call(return_address, callee)
+        let is_known = self.has_code(CodeAddress::Return(return_address)) && self.has_code(callee);
+        if is_known { self.files.call(return_address, callee) } else { Witness::Unknown }
     }
 
     fn call_to_nowhere(&self, regs: &Regs) -> Witness {
@@ -32,11 +41,11 @@ impl Evidence for Recalled<'_, '_> {
     }
 
     fn frame(&self, pc: CodeAddress) -> Proof {
-        self.files.frame(pc)
+        if self.has_code(pc) { self.files.frame(pc) } else { Proof::Unknown }
     }
 
     fn row(&self, pc: CodeAddress) -> RowEvidence {
-        self.files.row(pc)
+        if self.has_code(pc) { self.files.row(pc) } else { RowEvidence::UNKNOWN }
     }
 
     fn text(&self, pc: CodeAddress) -> Proof {

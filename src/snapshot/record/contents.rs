@@ -78,7 +78,8 @@ impl Task {
             return Some(regs);
         }
         // A thread that did not answer has no trace, though somebody else may know where it is.
-        if matches!(self.state, Some(ThreadState::Silent | ThreadState::NotAsked | ThreadState::Refused)) {
+        let answered = matches!(self.state, Some(ThreadState::Crashed | ThreadState::Answered | ThreadState::Read));
+        if !answered {
             return None;
         }
         let (pc, sp) = self.place;
