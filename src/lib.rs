@@ -54,6 +54,7 @@ mod fold;
 pub mod image;
 mod kept;
 pub mod marker;
+pub mod previous;
 pub mod proof;
 pub mod report;
 pub mod rows;
@@ -66,6 +67,7 @@ mod thread_start;
 pub mod trace;
 
 pub use error::Error;
+pub use previous::{previous_crash, previous_crash_in};
 pub use surestack_reliable::{Doubt, Doubted, Verdict};
 /// The nouns of stack walking: what an unwinder of your own is written against.
 pub use surestack_walk as walk;
