@@ -64,6 +64,7 @@ pub mod symbol;
 pub mod this_process;
 mod thread_start;
 pub mod trace;
+pub mod verify;
 
 pub use error::Error;
 pub use surestack_reliable::{Doubt, Doubted, Verdict};
