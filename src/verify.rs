@@ -22,6 +22,7 @@ mod annotation;
 mod binary;
 mod data;
 mod depth;
+mod doom;
 mod execute;
 mod finish;
 mod names;

@@ -5,7 +5,8 @@ use super::execute::{load, place};
 use super::value::{State, Value};
 use crate::analysis::jump_table::{self, Form, Table};
 use crate::analysis::{SP, number};
-use iced_x86::{Instruction, OpKind, Register as Name};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register as Name};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Where one leads.
@@ -64,14 +65,14 @@ pub(super) fn aim(binary: &Binary, state: &State, before: &[Instruction], call: 
 pub(super) fn back(state: &State) -> Aim {
     match state.load(&state.get(SP)) {
         Value::Return => Aim::Back,
-        Value::Known(targets) => Aim::To(targets),
+        Value::Known(targets) | Value::Method(_, targets) => Aim::To(targets),
         _ => Aim::Unknown(Reason::Return),
     }
 }
 
 fn of(binary: &Binary, value: &Value, before: &[Instruction], call: &Instruction) -> Aim {
     match value {
-        Value::Known(targets) => Aim::To(targets.clone()),
+        Value::Known(targets) | Value::Method(_, targets) => Aim::To(targets.clone()),
         Value::Target(table) => read(binary, *table, before, call),
         Value::Return => Aim::Back,
         Value::Member(offset) => Aim::Slot(*offset),
@@ -114,17 +115,33 @@ fn read(binary: &Binary, table: Table, before: &[Instruction], call: &Instructio
         return if targets.is_empty() { refused } else { Aim::Table(table.address, targets) };
     }
     let parts = parts(binary, call.ip());
-    let inside = |address: u64| parts.iter().any(|part| (part.start..=part.end).contains(&address));
-    let code = |address: u64| binary.symbols.is_code(address) || binary.import(address).is_some() || inside(address);
-    let bound = jump_table::bound(before, call).map(|bound| bound.count);
-    let counted = bound.and_then(|count| jump_table::targets(binary, table, Some(count), &code));
-    let found = counted.or_else(|| jump_table::targets(binary, table, None, &inside));
+    let starts: BTreeSet<u64> = parts.iter().flat_map(|part| instructions(binary, part)).collect();
+    let inside = |address: u64| starts.contains(&address) || parts.iter().any(|part| part.end == address);
+    let enters = |address: u64| inside(address) || binary.import(address).is_some() || is_start(binary, address);
+    let bound = jump_table::bound(before, call);
+    let counted = bound.and_then(|bound| jump_table::targets(binary, table, Some(bound.count), &enters));
+    // Bits that are cut off say how long a table may be, a comparison how long it is. Of one without a bound what follows it
+    // is read too, up to what leads elsewhere or between two instructions.
+    let compared = bound.and_then(|bound| before.get(bound.checked)).is_some_and(|by| by.mnemonic() == Mnemonic::Cmp);
+    let all = || jump_table::targets(binary, table, None, &inside).filter(|_| !compared);
+    let found = counted.or_else(all);
     let Some(mut targets) = found else { return refused };
     // A case that cannot happen leads behind the function's last instruction.
     let is_nowhere =
         |target: &u64| parts.iter().any(|part| part.end == *target) && parts.iter().all(|part| part.start != *target);
     targets.retain(|target| !is_nowhere(target));
     Aim::Table(table.address, targets)
+}
+
+fn is_start(binary: &Binary, address: u64) -> bool {
+    binary.symbols.names_at(address).next().is_some()
+}
+
+/// Where the instructions of a piece of code begin.
+fn instructions(binary: &Binary, part: &Range<u64>) -> Vec<u64> {
+    let length = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(0);
+    let bytes = binary.image.at(part.start, length).unwrap_or_default();
+    Decoder::with_ip(64, bytes, part.start, DecoderOptions::NONE).iter().map(|found| found.ip()).collect()
 }
 
 /// The function that holds `address`, and what was split off from it.

@@ -34,31 +34,29 @@ impl Walk<'_> {
         self.binary.pointer(word)
     }
 
-    /// Follows what `instruction` refers to.
-    pub fn references(&mut self, here: Came, state: &State, instruction: &Instruction) {
+    /// What `instruction` refers to, and how.
+    pub fn references(&self, state: &State, instruction: &Instruction) -> Vec<(u64, Edge)> {
         let flow = instruction.flow_control();
         let leads = matches!(flow, FlowControl::IndirectCall | FlowControl::IndirectBranch);
-        let came = Came { edge: Edge::Taken, ..here };
-        for address in addresses(self.binary, instruction) {
-            self.refer(address, came);
-        }
+        let mut found: Vec<(u64, Edge)> =
+            addresses(self.binary, instruction).into_iter().map(|address| (address, Edge::Taken)).collect();
         let reads = (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory);
         if leads || !reads || instruction.mnemonic() == Mnemonic::Lea || instruction.mnemonic() == Mnemonic::Nop {
-            return;
+            return found;
         }
         // The words that are read or written themselves; where an index is added, that may be all of the object.
         let size = u64::try_from(instruction.memory_size().size()).unwrap_or(0);
         if let Value::Known(places) = place(state, instruction) {
             for at in places {
-                for (word, pointer) in self.binary.pointers(at, at.saturating_add(size)) {
-                    self.refer(pointer, Came { edge: Edge::Data(word), ..here });
-                }
+                let words = self.binary.pointers(at, at.saturating_add(size));
+                found.extend(words.into_iter().map(|(word, pointer)| (pointer, Edge::Data(word))));
             }
         }
+        found
     }
 
     /// Something at `came` has the address of something.
-    fn refer(&mut self, address: u64, came: Came) {
+    pub fn refer(&mut self, address: u64, came: Came) {
         let mut work = vec![(address, came)];
         while let Some((address, came)) = work.pop() {
             if let Some(import) = self.binary.import(address) {
@@ -81,7 +79,13 @@ impl Walk<'_> {
                 continue;
             }
             let extent = self.extent(address);
-            for (at, pointer) in self.binary.pointers(extent.start, extent.end) {
+            let pointers = self.binary.pointers(extent.start, extent.end);
+            // A constant with functions in it may be called through as a vtable is.
+            let has_code = pointers.iter().any(|(_, pointer)| self.binary.symbols.is_code(*pointer));
+            if has_code && self.binary.constant(address).is_some() && self.vtables.insert(address) {
+                self.connect_vtable(address, came);
+            }
+            for (at, pointer) in pointers {
                 work.push((pointer, Came { edge: Edge::Data(at), ..came }));
             }
         }
@@ -134,7 +138,8 @@ impl Walk<'_> {
     }
 
     fn connect(&mut self, here: Came, slot: Slot, vtable: u64) {
-        let Some(callee) = function(self.binary, vtable, slot.offset) else { return };
+        let extent = self.extent(vtable);
+        let Some(callee) = function(self.binary, vtable, slot.offset, &extent) else { return };
         self.callees.entry(here.site).or_default().insert(self.binary.describe(callee));
         let came = Came { edge: Edge::Vtable(vtable), ..here };
         let callee = self.enter(callee, &[const { Value::Any }; 6], came);
@@ -188,23 +193,18 @@ fn is_vtable(binary: &Binary, address: u64) -> bool {
     header && number(1).is_some() && align && code(3)
 }
 
-/// The function in the slot `offset` of a vtable, if it has that.
-fn function(binary: &Binary, vtable: u64, offset: i64) -> Option<u64> {
-    let at = vtable.checked_add_signed(offset)?;
-    if let Some(object) = binary.symbols.object(vtable) {
-        if !object.extent.contains(&at) {
-            return None;
-        }
-    } else {
+/// The function in the slot `offset` of a vtable, or of another constant, if it has that.
+fn function(binary: &Binary, table: u64, offset: i64, extent: &Range<u64>) -> Option<u64> {
+    let at = table.checked_add_signed(offset)?;
+    if is_vtable(binary, table) && binary.symbols.object(table).is_none() {
         // Functions follow one another from the fourth word on; between them may be vtables of supertraits.
-        let mut next = vtable.checked_add(3 * WORD)?;
+        let mut next = table.checked_add(3 * WORD)?;
         while next < at {
             binary.pointer(binary.constant(next)?).filter(|address| *address != 0)?;
             next = next.checked_add(WORD)?;
         }
-        if offset != 0 && offset < 24 {
-            return None;
-        }
+    } else if !extent.contains(&at) {
+        return None;
     }
     let callee = binary.pointer(binary.constant(at)?)?;
     (binary.symbols.is_code(callee) || binary.import(callee).is_some()).then_some(callee)

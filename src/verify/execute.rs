@@ -240,7 +240,13 @@ pub(super) fn place(state: &State, instruction: &Instruction) -> Value {
 pub(super) fn load(binary: &Binary, state: &State, instruction: &Instruction) -> Value {
     let at = place(state, instruction);
     match &at {
-        Value::Known(places) => constant(binary, places),
+        Value::Known(places) => match constant(binary, places) {
+            // Out of a table that a register points to.
+            Value::Known(words) if instruction.memory_base().is_gpr64() && all_code(binary, &words) => {
+                Value::Method(instruction.memory_displacement64().cast_signed(), words)
+            }
+            loaded => loaded,
+        },
         Value::Stack { .. } => state.load(&at),
         Value::Loaded => Value::Loaded,
         _ if instruction.memory_index() == Name::None
@@ -251,6 +257,10 @@ pub(super) fn load(binary: &Binary, state: &State, instruction: &Instruction) ->
         }
         _ => Value::Any,
     }
+}
+
+fn all_code(binary: &Binary, words: &[u64]) -> bool {
+    words.iter().all(|word| binary.symbols.is_code(*word) || binary.import(*word).is_some())
 }
 
 /// What words hold that never change.

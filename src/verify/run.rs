@@ -1,6 +1,7 @@
 //! One run through straight code: to where it branches for good.
 
 use super::aim::{self, Aim, Reason};
+use super::doom::Segment;
 use super::execute::{execute, place};
 use super::value::{State, Value};
 use super::walk::{Callee, Came, Walk};
@@ -15,7 +16,13 @@ const LAST: [u64; 3] = [15, 60, 231];
 enum Next {
     /// The next one.
     On,
-    /// Nothing of this run.
+    /// The next one, or another.
+    Branch,
+    /// Somebody is called first.
+    Back,
+    /// A panic.
+    Escape,
+    /// Anything else.
     End,
 }
 
@@ -24,9 +31,10 @@ impl Walk<'_> {
     pub fn run(&mut self, node: usize, start: u64) {
         let Some(mut state) = self.nodes.get(node).and_then(|found| found.blocks.get(&start)).cloned() else { return };
         let mut before: Vec<Instruction> = Vec::new();
-        let mut at = start;
+        let (mut at, mut segment) = (start, start);
         loop {
             if at != start && self.nodes.get(node).is_some_and(|found| found.blocks.contains_key(&at)) {
+                self.segment(node, segment).goes(at);
                 return self.join(node, at, &state);
             }
             let here = Came { node, site: at, edge: Edge::Here };
@@ -40,9 +48,20 @@ impl Walk<'_> {
                 return self.offend(Offence::Undecodable, here);
             }
             self.facts(here, &state, &instruction);
+            for (address, edge) in self.references(&state, &instruction) {
+                self.segment(node, segment).refers(address, Came { edge, ..here });
+            }
+            let next = instruction.next_ip();
             match self.step(here, &mut state, &before, &instruction) {
                 Next::On => {}
-                Next::End => return,
+                Next::Branch => {
+                    self.segment(node, segment).goes(instruction.near_branch_target());
+                    self.segment(node, segment).goes(next);
+                    segment = next;
+                }
+                Next::Back => return self.segment(node, segment).goes(next),
+                Next::Escape => return self.segment(node, segment).escapes(),
+                Next::End => return self.segment(node, segment).leaves(),
             }
             if let Some(found) = self.nodes.get_mut(node) {
                 found.frame.at(&state, &instruction);
@@ -70,7 +89,6 @@ impl Walk<'_> {
         {
             self.system_call(here.site, state.get(0));
         }
-        self.references(here, state, instruction);
     }
 
     fn step(&mut self, here: Came, state: &mut State, before: &[Instruction], instruction: &Instruction) -> Next {
@@ -88,6 +106,8 @@ impl Walk<'_> {
             FlowControl::ConditionalBranch | FlowControl::XbeginXabortXend => {
                 self.jump(here, instruction.near_branch_target(), Edge::Jump, state);
                 settle(state, before, instruction);
+                execute(self.binary, state, instruction, &mut self.factory);
+                return Next::Branch;
             }
             FlowControl::UnconditionalBranch => {
                 self.jump(here, instruction.near_branch_target(), Edge::Jump, state);
@@ -97,15 +117,13 @@ impl Walk<'_> {
             FlowControl::Call if instruction.near_branch_target() == next => {}
             FlowControl::Call => {
                 let callee = self.call(here, instruction.near_branch_target(), Edge::Call, state);
-                self.come_back(here, state, next, &[callee]);
-                return Next::End;
+                return self.come_back(here, state, next, &[callee]);
             }
             FlowControl::IndirectCall => {
                 let aim = aim::aim(self.binary, state, before, instruction);
                 let callees = self.callees_of(here, state, &aim);
                 self.late(here, state, instruction, &aim);
-                self.come_back(here, state, next, &callees);
-                return Next::End;
+                return self.come_back(here, state, next, &callees);
             }
             FlowControl::IndirectBranch => {
                 let aim = aim::aim(self.binary, state, before, instruction);
@@ -150,12 +168,19 @@ impl Walk<'_> {
     }
 
     /// Control comes back from any of `callees`.
-    fn come_back(&mut self, here: Came, state: &State, next: u64, callees: &[Callee]) {
+    fn come_back(&mut self, here: Came, state: &State, next: u64, callees: &[Callee]) -> Next {
         let mut behind = state.clone();
         behind.called();
         for callee in callees {
             self.called(here.node, here.site, next, callee, &behind);
         }
+        if callees.iter().all(|callee| matches!(callee, Callee::Escape)) { Next::Escape } else { Next::Back }
+    }
+
+    /// The piece of `node` that begins at `start`.
+    fn segment(&mut self, node: usize, start: u64) -> &mut Segment {
+        let found = self.nodes.get_mut(node).map(|found| found.segments.entry(start).or_default());
+        found.unwrap_or(&mut self.nowhere)
     }
 
     /// Whom an indirect call calls.

@@ -33,6 +33,8 @@ pub(super) enum Value {
     Target(Table),
     /// The word so far behind where a pointer leads of which nothing is known.
     Member(i64),
+    /// The same, and the pointer is known: one of these functions.
+    Method(i64, Vec<u64>),
 }
 
 impl Value {
@@ -46,11 +48,12 @@ impl Value {
         match (self, other) {
             (one, other) if one == other => one.clone(),
             (Self::Loaded, _) | (_, Self::Loaded) => Self::Loaded,
-            (Self::Known(one), Self::Known(other)) => {
-                let mut all: Vec<u64> = one.iter().chain(other).copied().collect();
-                all.sort_unstable();
-                all.dedup();
-                if all.len() > MOST { Self::Any } else { Self::Known(all) }
+            (Self::Known(one), Self::Known(other)) => union(one, other).map_or(Self::Any, Self::Known),
+            (Self::Method(at, one), Self::Method(behind, other)) if at == behind => {
+                union(one, other).map_or(Self::Member(*at), |all| Self::Method(*at, all))
+            }
+            (Self::Method(at, _), Self::Member(behind)) | (Self::Member(behind), Self::Method(at, _)) if at == behind => {
+                Self::Member(*at)
             }
             _ => Self::Any,
         }
@@ -70,11 +73,23 @@ impl Value {
         }
     }
 
-    /// Whether it says where a call leads, and is no belief by itself: what a callee may have changed behind our back. A
-    /// function out of a vtable, kept on the stack over calls, is believed to be still the one.
-    fn leads(&self) -> bool {
-        matches!(self, Self::Known(_) | Self::Half(_) | Self::Element(_) | Self::Target(_))
+    /// What is left of it when somebody may have changed it behind our back. A function out of a vtable, kept on the stack
+    /// over calls, is believed to be one out of a vtable still.
+    fn doubted(&self) -> Self {
+        match self {
+            Self::Known(_) | Self::Half(_) | Self::Element(_) | Self::Target(_) => Self::Any,
+            Self::Method(at, _) => Self::Member(*at),
+            other => other.clone(),
+        }
     }
+}
+
+/// Both, ascending, if they are not too many.
+fn union(one: &[u64], other: &[u64]) -> Option<Vec<u64>> {
+    let mut all: Vec<u64> = one.iter().chain(other).copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    (all.len() <= MOST).then_some(all)
 }
 
 /// Hardware numbers of the registers that arguments are passed in.
@@ -186,13 +201,15 @@ impl State {
     /// Somebody wrote somewhere.
     fn touch(&mut self) {
         if self.shared {
-            self.slots.retain(|_, value| !value.leads());
+            self.scribble();
         }
     }
 
     /// Bytes were written that nobody counted.
     pub fn scribble(&mut self) {
-        self.slots.retain(|_, value| !value.leads());
+        for value in self.slots.values_mut() {
+            *value = value.doubted();
+        }
     }
 
     /// A callee came back.

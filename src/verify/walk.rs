@@ -2,6 +2,7 @@
 
 use super::binary::Binary;
 use super::depth::Frame;
+use super::doom::Segment;
 use super::names::{Judged, Rules, never_returns};
 use super::value::{State, Value};
 use super::{Edge, Offence, Options, Thread, Verified};
@@ -31,6 +32,8 @@ pub(super) struct Node {
     tails: BTreeSet<usize>,
     /// Its own stack, and whom it calls.
     pub frame: Frame,
+    /// Pieces without a branch, by where they begin.
+    pub segments: BTreeMap<u64, Segment>,
 }
 
 /// How a function was reached.
@@ -61,6 +64,8 @@ pub(super) enum Callee {
     Back,
     /// Not followed, and does not come back.
     Never,
+    /// An entry to a panic.
+    Escape,
 }
 
 /// The search.
@@ -87,6 +92,10 @@ pub(super) struct Walk<'b> {
     pub system_calls: BTreeMap<u64, Value>,
     /// Data that was looked into.
     pub seen: HashSet<u64>,
+    /// References that were followed, by the instruction's address.
+    pub followed: HashSet<(u64, u64)>,
+    /// For what is in no node.
+    pub nowhere: Segment,
     /// Addresses that some code of the file refers to, ascending; made when it is first needed.
     pub referred: Option<Vec<u64>>,
 }
@@ -113,6 +122,8 @@ impl<'b> Walk<'b> {
             resolved: BTreeSet::new(),
             system_calls: BTreeMap::new(),
             seen: HashSet::new(),
+            followed: HashSet::new(),
+            nowhere: Segment::default(),
             referred: None,
         }
     }
@@ -124,15 +135,20 @@ impl<'b> Walk<'b> {
             self.pass(*root, &[const { Value::Any }; 6]);
         }
         let mut runs = 0usize;
-        while let Some((node, at)) = self.queue.pop_front() {
-            self.queued.remove(&(node, at));
-            runs = runs.saturating_add(1);
-            if runs > MOST {
-                self.offend(Offence::TooMuch, Came { node, site: at, edge: Edge::Here });
-                break;
+        while runs <= MOST {
+            match self.queue.pop_front() {
+                Some((node, at)) => {
+                    self.queued.remove(&(node, at));
+                    runs = runs.saturating_add(1);
+                    self.run(node, at);
+                }
+                None if self.follow_references() => {}
+                None => return self.verified(&roots),
             }
-            self.run(node, at);
         }
+        let first = roots.first().copied().unwrap_or_default();
+        let site = self.nodes.get(first).map_or(0, |node| node.entry);
+        self.offend(Offence::TooMuch, Came { node: first, site, edge: Edge::Here });
         self.verified(&roots)
     }
 
@@ -154,6 +170,7 @@ impl<'b> Walk<'b> {
             waiting: BTreeMap::new(),
             tails: BTreeSet::new(),
             frame: Frame::default(),
+            segments: BTreeMap::new(),
         });
         index
     }
@@ -240,7 +257,7 @@ impl<'b> Walk<'b> {
             }
             Judged::Escape => {
                 self.escapes.entry(name).or_default().insert(came.site);
-                return Callee::Never;
+                return Callee::Escape;
             }
             Judged::Thread if self.options.thread == Thread::Allowed => {}
             Judged::Thread => self.offend(Offence::Thread(name), came),
@@ -270,7 +287,7 @@ impl<'b> Walk<'b> {
     /// A call at `site` comes back to `next` if `callee` does; `behind` is what then holds.
     pub fn called(&mut self, node: usize, site: u64, next: u64, callee: &Callee, behind: &State) {
         match callee {
-            Callee::Never => {}
+            Callee::Never | Callee::Escape => {}
             Callee::Back => self.join(node, next, behind),
             Callee::Node(callee) => {
                 let Some(found) = self.nodes.get_mut(*callee) else { return };
@@ -287,7 +304,7 @@ impl<'b> Walk<'b> {
     /// `node` ends with a jump to `callee`.
     pub fn tail(&mut self, node: usize, callee: &Callee) {
         match callee {
-            Callee::Never => {}
+            Callee::Never | Callee::Escape => {}
             Callee::Back => self.returned(node),
             Callee::Node(callee) => {
                 let Some(found) = self.nodes.get_mut(*callee) else { return };
