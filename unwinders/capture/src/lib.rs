@@ -8,6 +8,7 @@ mod mapping;
 mod memory;
 mod surroundings;
 pub mod syscall;
+pub mod threads;
 mod trace;
 
 pub use context::{ARCH, Interrupted, SIGINFO, stop};
