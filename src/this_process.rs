@@ -6,13 +6,14 @@
 //! is copied once.
 
 mod copies;
+mod symbols;
 
 use copies::{Copied, Copies};
 use findshlibs::{SharedLibrary, TargetSharedLibrary};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use surestack_module_map::{ModuleMap, Record, Slot, Slots};
+use surestack_module_map::{ModuleMap, Record, Slot, Slots, Symbols};
 
 /// Modules that there is room for without making more.
 const ROOM: usize = 256;
@@ -71,6 +72,7 @@ struct Registrar {
     counts: Option<(u64, u64)>,
     records: HashMap<Key, &'static Record>,
     copies: Copies,
+    symbols: HashMap<(Vec<u8>, &'static [u8]), Option<Symbols>>,
 }
 
 /// What makes two loads of a module the same for a reader.
@@ -104,7 +106,10 @@ impl Registrar {
         let copied = unsafe { self.copies.of(bias, headers) }?;
         let key = Key { path: path.to_owned(), bias, copied };
         let record = self.records.entry(key).or_insert_with_key(|key| {
-            Box::leak(Box::new(key.copied.record(bias, Box::leak(key.path.clone().into_boxed_slice()))))
+            let file = (path.to_owned(), key.copied.build_id());
+            let symbols = *self.symbols.entry(file).or_insert_with_key(|(path, build_id)| symbols::of(path, build_id));
+            let path = Box::leak(key.path.clone().into_boxed_slice());
+            Box::leak(Box::new(Record { symbols, ..key.copied.record(bias, path) }))
         });
         Some(record)
     }

@@ -392,6 +392,15 @@ pub fn process_control(option: usize, argument: usize) -> Answer {
     unsafe { call(number::PRCTL, [option, argument, 0, 0, 0, 0]) }.map(|_| ())
 }
 
+/// What this thread calls itself, up to 15 bytes.
+pub fn thread_name() -> [u8; 16] {
+    const PR_GET_NAME: usize = 16;
+    let mut name = [0_u8; 16];
+    // SAFETY: the kernel writes 16 bytes.
+    let _ = unsafe { call(number::PRCTL, [PR_GET_NAME, name.as_mut_ptr().expose_provenance(), 0, 0, 0, 0]) };
+    name
+}
+
 /// The base of the thread's storage: 0 where it has none.
 pub fn thread_base() -> Answer<u64> {
     const ARCH_GET_FS: usize = 0x1003;
