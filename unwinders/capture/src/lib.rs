@@ -18,6 +18,7 @@
 extern crate std;
 
 mod context;
+mod here;
 mod mapping;
 mod memory;
 pub mod record;
@@ -56,6 +57,7 @@ mod words;
 pub use context::{ARCH, Interrupted, SIGINFO, stop};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use entry::{entry, marker, restorer};
+pub use here::here;
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

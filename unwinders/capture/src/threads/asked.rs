@@ -295,8 +295,8 @@ fn action() -> SignalAction {
 mod stub {
     core::arch::global_asm!(
         ".pushsection .text.surestack_asked,\"ax\",@progbits",
-        ".globl surestack_asked, surestack_asked_return",
-        ".hidden surestack_asked, surestack_asked_return",
+        ".globl surestack_asked",
+        ".hidden surestack_asked",
         ".p2align 4",
         ".type surestack_asked_frame,@function",
         "surestack_asked_frame:",
@@ -328,27 +328,17 @@ mod stub {
         "ret",
         ".cfi_endproc",
         ".size surestack_asked, . - surestack_asked",
-        // The bytes of libc's own, by which walkers know it.
-        ".p2align 4",
-        "nop",
-        ".type surestack_asked_return,@function",
-        "surestack_asked_return:",
-        ".byte 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0",
-        "syscall",
-        "ud2",
-        ".size surestack_asked_return, . - surestack_asked_return",
         ".popsection",
         answer = sym super::asked,
     );
 
     unsafe extern "C" {
         fn surestack_asked();
-        fn surestack_asked_return();
     }
 
     /// Of the handler, and of what it returns to.
     pub(super) fn addresses() -> [usize; 2] {
-        [surestack_asked, surestack_asked_return].map(|stub: unsafe extern "C" fn()| (stub as *const ()).addr())
+        [(surestack_asked as *const ()).addr(), crate::restorer()]
     }
 }
 
