@@ -52,7 +52,7 @@ use surestack_walk::Regs;
 /// Bytes for the list of threads, of which only what is used is ever there.
 const LIST: usize = 64 << 20;
 /// Bytes for an answer, likewise.
-const ANSWER: usize = 1 << 30;
+const ANSWER: usize = 256 << 20;
 /// Room for threads that appear while it is made.
 const MORE_THREADS: usize = 256;
 

@@ -34,7 +34,24 @@ macro_rules! plain {
     )*};
 }
 
-plain!(u8, u32, u64, usize, Of, Whose, CodeAddress, TraceFrame, Verdict, Doubted, Root, Missing, Hit, Wait, Duration, Listed);
+plain!(
+    u8,
+    u32,
+    u64,
+    usize,
+    Of,
+    Whose,
+    CodeAddress,
+    TraceFrame,
+    Verdict,
+    Doubted,
+    Root,
+    Missing,
+    Hit,
+    Wait,
+    Duration,
+    Listed
+);
 
 /// Structs, field by field.
 macro_rules! fields {

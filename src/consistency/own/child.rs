@@ -60,7 +60,8 @@ impl Child {
             -1 => Err(io::Error::last_os_error()),
             0 => {
                 isolate(parent, kept, theirs.as_raw_fd());
-                let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| life(&Socket(theirs.as_raw_fd()))));
+                let lived =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| life(&Socket(theirs.as_raw_fd()))));
                 // SAFETY: ends without running what the parent wants to run when it ends.
                 unsafe { libc::_exit(i32::from(lived.is_err())) }
             }
@@ -105,7 +106,9 @@ impl Drop for Child {
         let began = Instant::now();
         // Somebody else may have waited for it, and then there is nothing to wait for.
         // SAFETY: nothing is written.
-        while unsafe { libc::waitpid(self.process, std::ptr::null_mut(), libc::WNOHANG) } == 0 && began.elapsed() < GRACE {
+        while unsafe { libc::waitpid(self.process, std::ptr::null_mut(), libc::WNOHANG) } == 0
+            && began.elapsed() < GRACE
+        {
             std::thread::sleep(Duration::from_micros(200));
         }
     }

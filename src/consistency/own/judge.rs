@@ -38,10 +38,11 @@ impl Question<'_, '_> {
     /// Answers as long as somebody asks.
     pub fn answer(&self, socket: &Socket, list: &Shared, answer: &mut Shared, files: OwnMemoryFiles) {
         let opened = ParkedProcess::open(self.process, self.thread, self.options.find.clone(), files);
+        let shared = [list.range(), answer.range()];
         let mut judge = opened.map(|process| Judge { process, known: Known::default(), sought: None });
         while let Some(command) = socket.hear() {
             let examined = match &mut judge {
-                Ok(judge) => judge.examine(self.request, list).map_err(|error| error.to_string()),
+                Ok(judge) => judge.examine(self.request, list, &shared).map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             let said = match &examined {
@@ -50,7 +51,8 @@ impl Question<'_, '_> {
                 Ok(examined) if examined.decision.overall == Overall::Apply => APPLY,
                 Ok(_) => OTHER,
             };
-            let written = if said == OTHER && command == REHEARSE { Ok(()) } else { examined.put(&mut answer.writer()) };
+            let written =
+                if said == OTHER && command == REHEARSE { Ok(()) } else { examined.put(&mut answer.writer()) };
             let written = written.or_else(|Full| {
                 Err::<Examined, _>("there was no room for the answer".to_owned()).put(&mut answer.writer())?;
                 Err(Full)
@@ -72,15 +74,14 @@ struct Judge {
 type Modules = Vec<(Range<u64>, PathBuf)>;
 
 impl Judge {
-    fn examine(&mut self, request: &Request<'_>, list: &Shared) -> Result<Examined, Error> {
+    fn examine(&mut self, request: &Request<'_>, list: &Shared, shared: &[Range<u64>]) -> Result<Examined, Error> {
         let listed = read(list);
         self.process.stand(&listed)?;
         let snapshot = self.process.snapshot();
         let mut request_here = request.clone();
-        let spared = own_memory(request).chain([list.range()]).chain(signal_stacks(snapshot, &listed));
+        let spared = own_memory(request).chain(shared.iter().cloned()).chain(signal_stacks(snapshot, &listed));
         request_here.vouches.extend(spared.map(Vouch::NoStackIn));
-        let changed =
-            || if self.process.is_mapped_as_read() { vec![] } else { vec![Obstacle::ModulesChanged] };
+        let changed = || if self.process.is_mapped_as_read() { vec![] } else { vec![Obstacle::ModulesChanged] };
         let modules: Modules =
             snapshot.space.modules.iter().map(|module| (module.start..module.end, module.path.clone())).collect();
         let sought = match self.sought.take().filter(|(before, _)| *before == modules) {
