@@ -27,6 +27,14 @@ pub enum Error {
         /// What it is instead, or what is missing.
         why: String,
     },
+    /// The file is no record of a kind that can be read.
+    #[error("{} is not a record: {why}; give the file that a handler of ours left (`NAME.surestack`)", path.display())]
+    NotRecord {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead, or what is missing.
+        why: String,
+    },
     /// The bytes are no ELF file of a kind that can be read.
     #[error("{what} is not a usable ELF file: {why}")]
     NotElf {

@@ -43,6 +43,14 @@ pub fn refresh() -> Refreshed {
     registrar.get_or_insert_default().refresh()
 }
 
+/// The same, but not where somebody else is at it: for places that must not wait, as in a child of `fork`, where that one
+/// may be gone.
+pub(crate) fn refresh_if_free() {
+    if let Ok(mut registrar) = REGISTRAR.try_lock() {
+        registrar.get_or_insert_default().refresh();
+    }
+}
+
 /// Where another enumeration of what is loaded (`findshlibs`) differs from the map: nowhere, right after a [`refresh`] and
 /// while nothing is loaded. Each difference is a sentence.
 pub fn differences() -> Vec<String> {

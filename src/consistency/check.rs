@@ -141,7 +141,8 @@ fn record(snapshot: &Snapshot, known: &Known, request: &Request<'_>) -> Vec<Thre
         let state = match absent.why {
             Absence::Exited => State::Gone,
             Absence::SharesMemory => return None,
-            Absence::Running => State::Running,
+            // As far as anybody knows the others run.
+            Absence::Running | Absence::Silent | Absence::NotAsked | Absence::Refused | Absence::Lost => State::Running,
         };
         Some(ThreadTrace { of: Of::Thread(absent.id), name: absent.name.clone(), state })
     });
@@ -159,7 +160,9 @@ fn sharing(absent: &Absent) -> Option<Obstacle> {
 /// What was not found out about threads. Memory that is missing shows in the search.
 fn unchecked(gap: &Gap) -> Option<Obstacle> {
     match gap {
-        Gap::Unchecked { what } | Gap::Damaged { what } => Some(Obstacle::Unchecked { what: what.clone() }),
+        Gap::Unchecked { what } | Gap::Damaged { what } | Gap::StepFailed { what } | Gap::NotRecorded { what } => {
+            Some(Obstacle::Unchecked { what: what.clone() })
+        }
         Gap::Truncated { .. } | Gap::Filtered { .. } | Gap::Unwritten { .. } => None,
     }
 }

@@ -17,11 +17,14 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod alternate;
 mod context;
 mod here;
 mod mapping;
 mod memory;
+pub mod message;
 pub mod record;
+pub mod stacks;
 mod surroundings;
 pub mod syscall;
 pub mod threads;
@@ -43,14 +46,16 @@ mod leave;
 mod names;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod page;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod plan;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod report;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod request;
 mod stack;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod text;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod unchanged;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod words;
 
@@ -60,11 +65,11 @@ pub use entry::{entry, marker, restorer};
 pub use here::here;
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub use plan::{Chain, Plan, Second, Threads, Words, plan, publish, remember, remembered};
+pub use plan::{Chain, Initial, Plan, Second, Threads, Words, plan, publish, remember, remembered};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use report::{MARKER, markers};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub use request::request;
 pub use stack::HandlerStack;
 pub use surroundings::Surroundings;
 pub use trace::{BUDGET, See, Stopped, Traced, trace};
