@@ -69,6 +69,12 @@ pub enum Error {
         /// Why not.
         why: Refusal,
     },
+    /// Our own threads cannot be held or judged.
+    #[error("this process cannot check itself: {why}")]
+    Ourselves {
+        /// Why not.
+        why: String,
+    },
     /// The thread that was asked for is not there.
     #[error("there is no thread {id}; there are {}", list(known))]
     NoThread {
