@@ -52,7 +52,9 @@ impl Value {
             (Self::Method(at, one), Self::Method(behind, other)) if at == behind => {
                 union(one, other).map_or(Self::Member(*at), |all| Self::Method(*at, all))
             }
-            (Self::Method(at, _), Self::Member(behind)) | (Self::Member(behind), Self::Method(at, _)) if at == behind => {
+            (Self::Method(at, _), Self::Member(behind)) | (Self::Member(behind), Self::Method(at, _))
+                if at == behind =>
+            {
                 Self::Member(*at)
             }
             _ => Self::Any,
