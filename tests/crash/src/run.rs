@@ -1,0 +1,144 @@
+//! Lets a victim die, with a limit on the time.
+
+use crate::contender::Contender;
+use crate::judge::{self, Trace};
+use crate::said;
+use crate::scenes::{Outside, Scene};
+use crate::truth::{self, Truth};
+use crate::victim::{Layout, Victim};
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use surestack_oracle::error::{Error, Result};
+
+/// What has not ended by then hangs.
+pub const LIMIT: Duration = Duration::from_secs(10);
+/// Of the handler's text so much is kept.
+const TEXT_LIMIT: u64 = 16 << 20;
+
+/// How a victim ended and what was left of it.
+#[derive(Clone, Debug)]
+pub struct Death {
+    /// As `waitpid` says; nothing if it had to be killed.
+    pub status: Option<i32>,
+    /// Everything on standard error.
+    pub text: String,
+    /// What the victim knew, one for each thread that began a chain.
+    pub truths: Vec<Truth>,
+    /// What was mapped.
+    pub layout: Layout,
+    /// From start to end.
+    pub took: Duration,
+    /// Where it ran; reports lie here.
+    pub directory: PathBuf,
+}
+
+impl Death {
+    /// The status that matters: that of the child whose death the scene is about, else the victim's own.
+    pub fn fate(&self) -> Option<i32> {
+        let inner = self.truths.iter().find_map(|t| t.inner);
+        self.status.map(|own| inner.unwrap_or(own) & !0x80)
+    }
+
+    /// Whether the scene could not be set up on this machine.
+    pub fn is_unable(&self) -> bool {
+        self.truths.iter().any(|t| t.unable == 2)
+    }
+
+    /// What the handler's report is worth.
+    pub fn trace(&self, contender: Contender, victim: &Victim) -> Trace {
+        judge::best(&said::traces(contender, &self.text), &self.truths, victim, &self.layout)
+    }
+}
+
+/// Runs `scene` under `contender` in a fresh directory.
+pub fn run(victim: &Victim, scene: &Scene, contender: Contender, extra: &[(&str, &str)]) -> Result<Death> {
+    let directory = fresh_directory(scene.name, contender)?;
+    let truth = directory.join("truth");
+    truth::prepare(&truth)?;
+    let mut path = victim.path.clone();
+    if scene.outside == Outside::Copied {
+        path = directory.join("victim");
+        fs::copy(&victim.path, &path).map_err(|e| Error::system(path.display(), e))?;
+    }
+    let mut command = command(&path, scene, contender, &directory);
+    command.envs(extra.iter().copied());
+    let began = Instant::now();
+    let mut child = command.spawn().map_err(|e| Error::system(path.display(), e))?;
+    let reader = child.stderr.take().map(|pipe| {
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            let mut kept = pipe.take(TEXT_LIMIT);
+            // A victim may be killed in the middle of a word; what came is what there is.
+            let _ = kept.read_to_end(&mut text);
+            let _ = std::io::copy(&mut kept.into_inner(), &mut std::io::sink());
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    });
+    if scene.outside == Outside::Signal {
+        signal_when_armed(&child, &truth, began);
+    }
+    let status = wait(&mut child, began);
+    let took = began.elapsed();
+    // Whatever it started, and itself if it hangs, in the group that it leads.
+    // SAFETY: a plain system call on a group that the child made.
+    unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+    let _ = child.wait();
+    let text = reader.and_then(|r| r.join().ok()).unwrap_or_default();
+    let truths = truth::read(&truth)?;
+    let layout = Layout::read(&directory.join("truth.maps"), &path);
+    Ok(Death { status, text, truths, layout, took, directory })
+}
+
+/// The command that starts a victim.
+pub fn command(path: &Path, scene: &Scene, contender: Contender, directory: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.env_clear().env("PATH", "/usr/bin:/bin");
+    command.env("CRASH_SCENE", scene.name).env("CRASH_CONTENDER", contender.name());
+    command.env("CRASH_TRUTH", directory.join("truth")).env("CRASH_LIBRARIES", env!("CRASH_LIBRARIES"));
+    command.env("RUST_BACKTRACE", contender.rust_backtrace()).env("SURESTACK_DIR", directory);
+    if let Outside::Preloaded(library) = scene.outside {
+        command.env("LD_PRELOAD", Path::new(env!("CRASH_LIBRARIES")).join(library));
+    }
+    command.current_dir(directory).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// An empty directory for one run.
+pub fn fresh_directory(name: &str, contender: Contender) -> Result<PathBuf> {
+    let base = std::env::temp_dir().join("surestack-crash").join(std::process::id().to_string());
+    let directory = base.join(format!("{name}-{}", contender.name()));
+    // It may not be there yet; what matters is that the next call succeeds.
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).map_err(|e| Error::system(directory.display(), e))?;
+    Ok(directory)
+}
+
+fn signal_when_armed(child: &Child, truth: &Path, began: Instant) {
+    while began.elapsed() < LIMIT / 4 {
+        thread::sleep(Duration::from_millis(5));
+        if truth::read(truth).is_ok_and(|truths| truths.iter().any(|t| t.armed)) {
+            // It arms itself right before it begins to wait.
+            thread::sleep(Duration::from_millis(50));
+            // SAFETY: a plain system call on a child that was not yet waited for.
+            unsafe { libc::kill(child.id() as i32, libc::SIGSEGV) };
+            return;
+        }
+    }
+}
+
+fn wait(child: &mut Child, began: Instant) -> Option<i32> {
+    while began.elapsed() < LIMIT {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status.into_raw()),
+            Ok(None) => thread::sleep(Duration::from_millis(2)),
+            Err(_) => return None,
+        }
+    }
+    None
+}

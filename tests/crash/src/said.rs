@@ -1,0 +1,66 @@
+//! What a handler said: the addresses of the frames in its text.
+
+use crate::contender::Contender;
+
+/// The addresses of each trace, in the order in which they were printed.
+pub fn traces(contender: Contender, text: &str) -> Vec<Vec<u64>> {
+    let line: fn(&str) -> Option<u64> = match contender {
+        Contender::None => |_| None,
+        Contender::Std => numbered,
+        Contender::Backtrace | Contender::CrashHandler => {
+            |line| hexadecimal(line.strip_prefix("frame ")?.split_whitespace().next()?)
+        }
+        Contender::Glibc => |line| hexadecimal(line.strip_suffix(']')?.rsplit_once('[')?.1),
+        Contender::Ours => numbered,
+    };
+    let mut traces = vec![Vec::new()];
+    for text in text.lines() {
+        let begins = text.starts_with("trace:") || text.trim_start().starts_with("0:");
+        if begins {
+            traces.push(Vec::new());
+        }
+        if let (Some(frame), Some(last)) = (line(text), traces.last_mut()) {
+            // std prints an address again for each call that was inlined there.
+            if contender != Contender::Std || last.last() != Some(&frame) {
+                last.push(frame);
+            }
+        }
+    }
+    for trace in &mut traces {
+        // The backtrace crate's way to say that it is at the end.
+        trace.pop_if(|address| *address == 0);
+    }
+    traces.retain(|t| !t.is_empty());
+    traces
+}
+
+/// `   3:     0x55d0c8a41234 - name`
+fn numbered(line: &str) -> Option<u64> {
+    let (number, rest) = line.trim_start().split_once(':')?;
+    number.parse::<u32>().ok()?;
+    hexadecimal(rest.split_whitespace().next()?)
+}
+
+fn hexadecimal(word: &str) -> Option<u64> {
+    if word == "(nil)" {
+        return Some(0);
+    }
+    u64::from_str_radix(word.trim().strip_prefix("0x")?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::traces;
+    use crate::contender::Contender;
+
+    #[test]
+    fn each_form_of_a_frame_is_read_and_nothing_else() {
+        let std = "thread panicked at 0x12:\n   0:     0x5510 - a\n      at /src/a.rs:3\n  11:     0x5520 - b\n";
+        assert_eq!(traces(Contender::Std, std), [[0x5510, 0x5520]]);
+        let glibc = "program(main+0x1f)[0x77]\n/lib/libc.so.6(+0x2724a)[0x88]\nnot a frame\n";
+        assert_eq!(traces(Contender::Glibc, glibc), [[0x77, 0x88]]);
+        let two = "trace:\nframe 0x0000000000000099\ntrace:\nframe 0x0000000000000098\n";
+        assert_eq!(traces(Contender::CrashHandler, two), [[0x99], [0x98]]);
+        assert!(traces(Contender::None, glibc).is_empty());
+    }
+}
