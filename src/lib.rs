@@ -48,6 +48,8 @@ pub mod analyze;
 pub mod check_cfi;
 pub mod consistency;
 mod corrected;
+#[cfg(target_os = "linux")]
+pub mod crash;
 pub mod error;
 pub mod evidence;
 mod fold;
@@ -65,7 +67,11 @@ pub mod this_process;
 mod thread_start;
 pub mod trace;
 
+#[cfg(target_os = "linux")]
+pub use crash::{Guard, Handler, install};
 pub use error::Error;
 pub use surestack_reliable::{Doubt, Doubted, Verdict};
 /// The nouns of stack walking: what an unwinder of your own is written against.
 pub use surestack_walk as walk;
+#[cfg(target_os = "linux")]
+pub use this_process::refresh;

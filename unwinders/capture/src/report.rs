@@ -1,0 +1,309 @@
+//! One report, step by step. Whatever a step could not do, the next one is tried.
+//!
+//! ```text
+//!   1 begin     who, when, which signal, registers
+//!   2 trace     the crashed thread, frame by frame as they come
+//!   3 message   what the program said before it died
+//!   4 mappings  what is mapped around the fault, the pc and the stack pointer
+//!   5 modules
+//!   6 words     the same as text
+//!   7 threads   all others
+//!   8 finish    the file gets its name
+//! ```
+
+use crate::context::{ARCH, Interrupted, stop};
+use crate::entry;
+use crate::file::File;
+use crate::kept::Kept;
+use crate::leave::signal as number;
+use crate::mapping::{Mapped, Mappings};
+use crate::memory::OwnMemory;
+use crate::plan::{Plan, Words};
+use crate::record::{Failure, Gap, Item, MessageKind, Occasion, ThreadState, Writer};
+use crate::stack::{Fault, HandlerStack};
+use crate::surroundings::Surroundings;
+use crate::syscall::{self, Clock};
+use crate::text::Text;
+use crate::trace::{See, Stopped, Traced, trace};
+use crate::words::is_overflow;
+use core::ops::ControlFlow;
+use surestack_reliable::{Doubted, Noted};
+use surestack_signal_frame::Signal;
+use surestack_walk::{Marker, Memory, Register, Registry, Regs, Sign};
+
+/// The steps, in their order.
+pub(crate) const STEPS: core::ops::RangeInclusive<u32> = 1..=8;
+/// Number of our marker in what frames say of themselves.
+pub const MARKER: u16 = 1;
+/// Longest message that is kept.
+const MESSAGE: usize = 4096;
+
+/// A report that is being made. Lives on the stack that it is made on.
+pub(crate) struct Report<'p> {
+    pub plan: &'p Plan,
+    pub stack: &'p HandlerStack,
+    pub interrupted: Interrupted,
+    pub signal: i32,
+    pub information: Signal,
+    pub regs: Regs,
+    pub process: u32,
+    pub thread: u32,
+    pub name: [u8; 16],
+    pub began: u64,
+    pub realtime: u64,
+    pub record: Writer<File>,
+    pub text: Text,
+    pub kept: Kept,
+    pub traced: Option<Traced>,
+    pub doubts: usize,
+    pub overflow: bool,
+    pub message: [u8; MESSAGE],
+    pub message_length: usize,
+    pub around: Surroundings<'p>,
+}
+
+impl<'p> Report<'p> {
+    pub fn new(plan: &'p Plan, stack: &'p HandlerStack, signal: i32, interrupted: Interrupted, began: u64) -> Self {
+        let process = syscall::process_id();
+        // A forked child's own maps are another file.
+        let maps =
+            if process == plan.process { plan.maps } else { syscall::open_at(-100, c"/proc/self/maps", 0, 0).ok() };
+        Self {
+            plan,
+            stack,
+            interrupted,
+            signal,
+            information: Signal::default(),
+            regs: Regs::new(),
+            process,
+            thread: syscall::thread_id(),
+            name: [0; 16],
+            began,
+            realtime: 0,
+            record: Writer::new(File::new(plan, process)),
+            text: Text::new(plan.text, began.saturating_add(plan.budget)),
+            kept: Kept::new(),
+            traced: None,
+            doubts: 0,
+            overflow: false,
+            message: [0; MESSAGE],
+            message_length: 0,
+            around: Surroundings::new(plan.modules, Mappings::new(maps)),
+        }
+    }
+
+    /// Does a step.
+    pub fn step(&mut self, step: u32) {
+        match step {
+            1 => self.begin(),
+            2 => self.trace(),
+            3 => self.message(),
+            4 => self.mappings(),
+            5 => self.modules(),
+            6 => self.words(),
+            7 => self.threads(),
+            _ => self.finish(),
+        }
+        // What a step wrote is out before the next one can fail.
+        let _ = self.record.flush();
+    }
+
+    /// Keeps why a step came to nothing.
+    pub fn failed(&mut self, step: u32, fault: Fault) {
+        let Fault { signal, code, address, pc } = fault;
+        let step = u16::try_from(step).unwrap_or(u16::MAX);
+        self.put(&Item::StepFailed { step, failure: Failure::Fault { signal, code, address, pc } });
+        let _ = self.record.flush();
+    }
+
+    pub(crate) fn put(&mut self, item: &Item<'_>) {
+        // What is refused is counted by the writer, and said at the end.
+        let _ = self.record.put(item);
+    }
+
+    /// When the report must be done.
+    pub fn deadline(&self) -> u64 {
+        self.began.saturating_add(self.plan.budget)
+    }
+
+    fn begin(&mut self) {
+        self.realtime = syscall::now(Clock::Real);
+        // SAFETY: the handler has not returned.
+        let (regs, signal, info) =
+            unsafe { (self.interrupted.registers(), self.interrupted.signal(), self.interrupted.information()) };
+        self.regs = regs.unwrap_or_default();
+        self.information = signal.unwrap_or(Signal { number: self.signal, ..Signal::default() });
+        let _ = self.record.begin(ARCH);
+        self.put(&Item::Occasion(Occasion::Signal));
+        self.put(&Item::Process {
+            pid: self.process,
+            ppid: syscall::parent_id(),
+            tid: self.thread,
+            uid: syscall::user_id(),
+            realtime: self.realtime,
+            monotonic: self.began,
+            page: 4096,
+            exe: self.plan.program.to_bytes(),
+        });
+        self.put(&Item::Signal { tid: self.thread, info: &info });
+        let (tid, regs) = (self.thread, self.regs);
+        self.put(&Item::Registers { tid, regs });
+        self.name = syscall::thread_name();
+        let (name, pc, sp) = (self.name, regs.get(Register::PC), regs.get(ARCH.sp));
+        let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+        let name = name.get(..length).unwrap_or_default();
+        self.put(&Item::Thread { tid, state: ThreadState::Crashed, pc, sp, name });
+    }
+
+    fn trace(&mut self) {
+        let deadline = self.began.saturating_add(self.plan.budget / 2);
+        let thread = Stopped { arch: ARCH, regs: &self.regs, stop: stop(&self.information) };
+        let markers = markers();
+        let registry = Registry { markers: &markers, ..Registry::default() };
+        let mut crashed = Crashed {
+            record: &mut self.record,
+            kept: &mut self.kept,
+            doubts: &mut self.doubts,
+            tid: self.thread,
+            deadline,
+        };
+        // SAFETY: the thread is this one. If another unmaps its stack there is nothing to be done.
+        let traced = unsafe { trace(&self.around, &registry, thread, &mut crashed) };
+        let counts = (traced.frames, self.doubts);
+        let _ = self.record.end(self.thread, Some(traced.end), traced.verdict, counts);
+        self.traced = Some(traced);
+    }
+
+    fn message(&mut self) {
+        if self.signal != number::ABRT {
+            return;
+        }
+        let Some(place) = self.plan.abort_message.and_then(|place| u64::try_from(place).ok()) else { return };
+        let memory = checked();
+        // struct abort_msg_s { unsigned int size; char msg[]; }, glibc's include/stdlib.h.
+        let Ok(message) = memory.word(place) else { return };
+        if message == 0 {
+            return;
+        }
+        let size = memory.value(message, 4).ok().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+        let size = size.saturating_sub(4).min(MESSAGE);
+        let room = self.message.get_mut(..size).unwrap_or_default();
+        match memory.read(message.saturating_add(4), room) {
+            Ok(()) => {
+                let shown = room.iter().position(|byte| *byte == 0).unwrap_or(room.len());
+                self.message_length = shown;
+                let text = self.message.get(..shown).unwrap_or_default();
+                let _ = self.record.put(&Item::Message { kind: MessageKind::Abort, text });
+            }
+            Err(_) => self.put(&Item::Gap { what: Gap::Message, number: message }),
+        }
+    }
+
+    fn mappings(&mut self) {
+        let sp = self.regs.get(ARCH.sp);
+        let fault = Some(self.information.detail).filter(|_| self.information.code > 0);
+        let mut last: Option<Mapped> = None;
+        let mut of_fault = None;
+        for (index, address) in [fault, sp, self.regs.get(Register::PC)].into_iter().enumerate() {
+            let Some(address) = address else { continue };
+            match self.around.mappings().at(address) {
+                Ok(Some(mapped)) if last != Some(mapped) => {
+                    let Mapped { low, high, flags, offset, inode, name } = mapped;
+                    let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+                    let path = name.get(..length).unwrap_or_default();
+                    self.put(&Item::Mapping { low, high, offset, inode, permissions: flags, path });
+                    last = Some(mapped);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let number = u64::from(error.0.unsigned_abs());
+                    self.put(&Item::Gap { what: Gap::Mappings, number });
+                    return;
+                }
+            }
+            if index == 0 {
+                of_fault = self.around.mappings().at(address).ok().flatten();
+            }
+        }
+        let of_sp = sp.and_then(|sp| self.around.mappings().at(sp).ok().flatten());
+        self.overflow = is_overflow(&self.information, sp.unwrap_or_default(), of_fault, of_sp);
+    }
+
+    fn modules(&mut self) {
+        let mut index = 0_usize;
+        loop {
+            match self.plan.modules.at(index) {
+                Ok(Some(module)) => {
+                    let _ = self.record.module(module);
+                }
+                Ok(None) => return,
+                Err(_) => {
+                    let number = u64::try_from(index).unwrap_or(u64::MAX);
+                    return self.put(&Item::Gap { what: Gap::Modules, number });
+                }
+            }
+            index = index.saturating_add(1);
+        }
+    }
+
+    fn words(&mut self) {
+        if self.plan.words != Words::None {
+            crate::page::write(self);
+        }
+    }
+
+    fn threads(&mut self) {}
+
+    fn finish(&mut self) {
+        let dropped = self.stack.dropped();
+        if dropped > 0 {
+            self.put(&Item::Gap { what: Gap::Signals, number: u64::from(dropped) });
+        }
+        let lost = self.record.lost();
+        if lost > 0 {
+            self.put(&Item::Gap { what: Gap::Bytes, number: lost });
+        }
+        let ns = syscall::now(Clock::Monotonic).saturating_sub(self.began);
+        self.put(&Item::Done { ns });
+        let _ = self.record.flush();
+    }
+}
+
+/// The marker frames of our own entry.
+pub fn markers() -> [Marker<'static>; 1] {
+    let start = u64::try_from(entry::marker()).unwrap_or_default();
+    [Marker { id: MARKER, sign: Sign::Function { start }, layout: &ARCH.signal_frame.registers }]
+}
+
+/// Memory of which nothing is known to be there.
+pub(crate) fn checked() -> OwnMemory<'static> {
+    // SAFETY: nothing is promised.
+    unsafe { OwnMemory::new(&[]) }
+}
+
+/// The crashed thread's frames go to the record as they come.
+struct Crashed<'r> {
+    record: &'r mut Writer<File>,
+    kept: &'r mut Kept,
+    doubts: &'r mut usize,
+    tid: u32,
+    deadline: u64,
+}
+
+impl See for Crashed<'_> {
+    fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
+        const OFTEN: usize = 64;
+        let index = self.kept.count();
+        self.kept.push(frame);
+        let _ = self.record.frame(self.tid, index, frame);
+        if index.is_multiple_of(OFTEN) && syscall::now(Clock::Monotonic) > self.deadline {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn doubt(&mut self, doubted: &Doubted) {
+        *self.doubts = self.doubts.saturating_add(1);
+        let _ = self.record.doubt(self.tid, *doubted);
+    }
+}
