@@ -17,11 +17,15 @@ fn main() {
     build.flag("-fno-reorder-blocks-and-partition").flag("-fno-optimize-sibling-calls");
     build.flag("-fstack-protector-explicit");
     build.files(VICTIM.map(|name| Path::new("victim").join(name))).cargo_metadata(false).compile("victim");
-    println!("cargo::rustc-link-arg-bin=surestack-crash-victim=-Wl,--whole-archive");
-    println!("cargo::rustc-link-arg-bin=surestack-crash-victim={}", out.join("libvictim.a").display());
-    println!("cargo::rustc-link-arg-bin=surestack-crash-victim=-Wl,--no-whole-archive");
-    // glibc and crash handlers name what the program exports.
-    println!("cargo::rustc-link-arg-bin=surestack-crash-victim=-rdynamic");
+    let peers = env::var_os("CARGO_FEATURE_PEERS").map(|_| "surestack-crash-peers");
+    for program in ["surestack-crash-victim"].into_iter().chain(peers) {
+        // glibc and crash handlers name what the program exports.
+        for argument in
+            ["-Wl,--whole-archive", &out.join("libvictim.a").to_string_lossy(), "-Wl,--no-whole-archive", "-rdynamic"]
+        {
+            println!("cargo::rustc-link-arg-bin={program}={argument}");
+        }
+    }
     for source in LIBRARIES {
         let library = out.join(source).with_extension("so");
         library_of(&Path::new("victim").join(source), &library);

@@ -26,7 +26,6 @@ pub const CONTENDERS: &[Contender] = &[
     Contender::CrashHandler,
     #[cfg(feature = "peers")]
     Contender::Glibc,
-    #[cfg(feature = "ours")]
     Contender::Ours,
 ];
 
@@ -47,6 +46,14 @@ impl Contender {
     pub fn named(name: &str) -> Option<Contender> {
         let all = [&[Contender::None], CONTENDERS].concat();
         all.into_iter().find(|c| c.name() == name)
+    }
+
+    /// The victim's program that has it.
+    pub fn program(self) -> &'static str {
+        match self {
+            Contender::None | Contender::Std | Contender::Ours => "surestack-crash-victim",
+            Contender::Backtrace | Contender::CrashHandler | Contender::Glibc => "surestack-crash-peers",
+        }
     }
 
     /// What `RUST_BACKTRACE` is set to: std prints addresses only when asked for everything.

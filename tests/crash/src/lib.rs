@@ -7,9 +7,11 @@
 
 pub mod contender;
 pub mod judge;
+pub mod record;
 pub mod run;
 pub mod said;
 pub mod scenes;
 pub mod table;
 pub mod truth;
 pub mod victim;
+pub mod victims;

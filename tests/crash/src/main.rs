@@ -3,7 +3,7 @@
 use std::env;
 use std::process::ExitCode;
 use surestack_crash_scenes::contender::Contender;
-use surestack_crash_scenes::victim::Victim;
+use surestack_crash_scenes::victims::Victims;
 use surestack_crash_scenes::{run, scenes, table};
 use surestack_oracle::error::{Error, Result};
 
@@ -34,11 +34,11 @@ fn command(words: &[&str]) -> Result<()> {
         }
         ["scene", name, contender] => one(name, contender),
         ["table"] => {
-            table::table(&Victim::built()?, &mut |row| print!("{row}"))?;
+            table::table(&Victims::built()?, &mut |row| print!("{row}"))?;
             Ok(())
         }
         ["table", "--write", path] => {
-            let text = table::table(&Victim::built()?, &mut |row| print!("{row}"))?;
+            let text = table::table(&Victims::built()?, &mut |row| print!("{row}"))?;
             surestack_oracle::document::write(path, "crash handlers", &text)
         }
         _ => Err(Error::new(USAGE)),
@@ -49,8 +49,9 @@ fn one(name: &str, contender: &str) -> Result<()> {
     let scene = scenes::named(name).ok_or_else(|| Error::new(format!("no scene is called {name}")))?;
     let contender = Contender::named(contender)
         .ok_or_else(|| Error::new(format!("no handler is called {contender}, or it is not compiled in")))?;
-    let victim = Victim::built()?;
-    let death = run::run(&victim, &scene, contender, &[])?;
+    let victims = Victims::built()?;
+    let victim = victims.of(contender)?;
+    let death = run::run(victim, &scene, contender, &[])?;
     println!("{}", death.text);
     for truth in &death.truths {
         println!("truth: pc {:x?}, survived {}, calls {:?}", truth.pc, truth.survived, truth.calls);
@@ -58,7 +59,12 @@ fn one(name: &str, contender: &str) -> Result<()> {
             println!("    {:x?}", entry.known);
         }
     }
-    println!("fate {:x?} in {:?}; {:?}", death.fate(), death.took, death.trace(contender, &victim));
+    println!("fate {:x?} in {:?}; {:?}", death.fate(), death.took, death.trace(contender, victim));
+    for left in &death.records {
+        println!("record: {} threads, done {}, {:?}", left.threads, left.done, left.troubles);
+        println!("    frames {:x?}", left.frames.iter().take(40).collect::<Vec<_>>());
+    }
+    println!("registers right: {:?}", death.registers_are_right());
     println!("left in {}", death.directory.display());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::contender::Contender;
 use crate::judge::{self, Trace};
+use crate::record::{self, Left};
 use crate::said;
 use crate::scenes::{Outside, Scene};
 use crate::truth::{self, Truth};
@@ -33,6 +34,8 @@ pub struct Death {
     pub layout: Layout,
     /// From start to end.
     pub took: Duration,
+    /// What our own handler left.
+    pub records: Vec<Left>,
     /// Where it ran; reports lie here.
     pub directory: PathBuf,
 }
@@ -51,7 +54,18 @@ impl Death {
 
     /// What the handler's report is worth.
     pub fn trace(&self, contender: Contender, victim: &Victim) -> Trace {
-        judge::best(&said::traces(contender, &self.text), &self.truths, victim, &self.layout)
+        let traces = match contender {
+            Contender::Ours => self.records.iter().map(|left| left.frames.clone()).collect(),
+            _ => said::traces(contender, &self.text),
+        };
+        judge::best(&traces, &self.truths, victim, &self.layout)
+    }
+
+    /// Whether a record has the registers that the victim had, every one. Nothing where they are not known.
+    pub fn registers_are_right(&self) -> Option<bool> {
+        let known: Vec<_> = self.truths.iter().filter_map(|t| t.registers).collect();
+        let right = |left: &Left| left.registers.is_some_and(|r| known.contains(&r));
+        (!known.is_empty() && !self.records.is_empty()).then(|| self.records.iter().any(right))
     }
 }
 
@@ -91,7 +105,8 @@ pub fn run(victim: &Victim, scene: &Scene, contender: Contender, extra: &[(&str,
     let text = reader.and_then(|r| r.join().ok()).unwrap_or_default();
     let truths = truth::read(&truth)?;
     let layout = Layout::read(&directory.join("truth.maps"), &path);
-    Ok(Death { status, text, truths, layout, took, directory })
+    let records = record::all(&directory.join("reports"));
+    Ok(Death { status, text, truths, layout, took, records, directory })
 }
 
 /// The command that starts a victim.
@@ -100,7 +115,7 @@ pub fn command(path: &Path, scene: &Scene, contender: Contender, directory: &Pat
     command.env_clear().env("PATH", "/usr/bin:/bin");
     command.env("CRASH_SCENE", scene.name).env("CRASH_CONTENDER", contender.name());
     command.env("CRASH_TRUTH", directory.join("truth")).env("CRASH_LIBRARIES", env!("CRASH_LIBRARIES"));
-    command.env("RUST_BACKTRACE", contender.rust_backtrace()).env("SURESTACK_DIR", directory);
+    command.env("RUST_BACKTRACE", contender.rust_backtrace()).env("SURESTACK_DIR", directory.join("reports"));
     if let Outside::Preloaded(library) = scene.outside {
         command.env("LD_PRELOAD", Path::new(env!("CRASH_LIBRARIES")).join(library));
     }
@@ -115,7 +130,7 @@ pub fn fresh_directory(name: &str, contender: Contender) -> Result<PathBuf> {
     let directory = base.join(format!("{name}-{}", contender.name()));
     // It may not be there yet; what matters is that the next call succeeds.
     let _ = fs::remove_dir_all(&directory);
-    fs::create_dir_all(&directory).map_err(|e| Error::system(directory.display(), e))?;
+    fs::create_dir_all(directory.join("reports")).map_err(|e| Error::system(directory.display(), e))?;
     Ok(directory)
 }
 

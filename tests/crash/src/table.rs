@@ -5,6 +5,7 @@ use crate::judge::Trace;
 use crate::run::{self, Death};
 use crate::scenes::{Leaves, SCENES, Scene};
 use crate::victim::Victim;
+use crate::victims::Victims;
 use std::fmt;
 use surestack_oracle::error::Result;
 
@@ -114,13 +115,14 @@ pub fn without(victim: &Victim, scene: &Scene) -> Result<Option<i32>> {
 }
 
 /// The whole table, as Markdown. `tell` is called with each row as it is done.
-pub fn table(victim: &Victim, tell: &mut dyn FnMut(&str)) -> Result<String> {
+pub fn table(victims: &Victims, tell: &mut dyn FnMut(&str)) -> Result<String> {
     let names: Vec<&str> = CONTENDERS.iter().map(|c| c.name()).collect();
     let mut text = format!("| scene | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     let mut rows: Vec<(Scene, Vec<Cell>)> = Vec::new();
     for scene in SCENES {
-        let without = without(victim, scene)?;
-        let cells: Vec<Cell> = CONTENDERS.iter().map(|c| cell(victim, scene, *c, without)).collect::<Result<_>>()?;
+        let without = without(victims.of(Contender::None)?, scene)?;
+        let cell = |c: &Contender| cell(victims.of(*c)?, scene, *c, without);
+        let cells: Vec<Cell> = CONTENDERS.iter().map(cell).collect::<Result<_>>()?;
         let words: Vec<String> = cells.iter().map(Cell::to_string).collect();
         let row = format!("| {} | {} |\n", scene.says, words.join(" | "));
         tell(&row);

@@ -2,10 +2,8 @@
 
 use object::{Object, ObjectSymbol};
 use std::collections::HashMap;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use surestack_oracle::error::{Error, Result};
 
 /// A victim that can be started.
@@ -39,26 +37,6 @@ impl Victim {
         let file = object::File::parse(&*bytes).map_err(|e| Error::new(format!("{}: {e}", path.display())))?;
         let functions = file.symbols().filter(|s| s.size() > 0).map(|s| (s.address(), s.size())).collect();
         Ok(Victim { path: path.to_owned(), functions })
-    }
-
-    /// Builds the one with this program's own features and profile, and takes that.
-    pub fn built() -> Result<Victim> {
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(["build", "-q", "-p", "surestack-crash-scenes", "--bin", "surestack-crash-victim"]);
-        for feature in [cfg!(feature = "peers").then_some("peers"), cfg!(feature = "ours").then_some("ours")] {
-            command.args(feature.iter().flat_map(|f| ["--features", f]));
-        }
-        if !cfg!(debug_assertions) {
-            command.arg("--release");
-        }
-        command.current_dir(env!("CARGO_MANIFEST_DIR"));
-        match command.status() {
-            Ok(status) if status.success() => {}
-            Ok(status) => return Err(Error::new(format!("the victim was not built: {status}"))),
-            Err(error) => return Err(Error::system("cannot run cargo", error)),
-        }
-        let own = env::current_exe().map_err(|e| Error::system("this program's own path", e))?;
-        Victim::at(&own.with_file_name("surestack-crash-victim"))
     }
 
     /// Whether `address` lies in the function that begins at `start`. An address behind the last byte counts: a call that

@@ -1,8 +1,6 @@
-//! The victim: dies in the way that `CRASH_SCENE` names, under the handler that `CRASH_CONTENDER` names.
+//! Dies in the way that `CRASH_SCENE` names, under the handler that `CRASH_CONTENDER` names.
 
-mod contender;
-mod rust;
-
+use crate::rust;
 use std::env;
 use std::ffi::{CString, c_char, c_int};
 
@@ -12,8 +10,9 @@ unsafe extern "C-unwind" {
     fn run_scene(name: *const c_char) -> c_int;
 }
 
+/// The whole of a victim's main.
 #[inline(never)]
-fn main() {
+pub fn start() {
     let scene = env::var("CRASH_SCENE").unwrap_or_default();
     let name = CString::new(scene.clone()).unwrap_or_default();
     // SAFETY: the string outlives the calls; this is the only thread yet.
@@ -21,7 +20,7 @@ fn main() {
         truth_map();
         prepare_scene(name.as_ptr());
     }
-    contender::install();
+    install_contender();
     if rust::run(&scene) {
         return;
     }
@@ -30,5 +29,19 @@ fn main() {
     if found < 0 {
         eprintln!("no scene is called {scene}");
         std::process::exit(69);
+    }
+}
+
+/// Installs the handler that the environment names. Called by C for scenes that die before main.
+#[unsafe(no_mangle)]
+extern "C" fn install_contender() {
+    let name = env::var("CRASH_CONTENDER").unwrap_or_default();
+    let installed = match name.as_str() {
+        "none" | "std" => Ok(()),
+        other => crate::install(other),
+    };
+    if let Err(why) = installed {
+        eprintln!("{why}");
+        std::process::exit(68);
     }
 }
