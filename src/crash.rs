@@ -16,20 +16,22 @@
 mod alternate;
 mod ask;
 mod builder;
-mod entry;
 mod environment;
 mod error;
 mod existing;
 mod guard;
+mod opened;
+mod prepared;
 mod signals;
 mod threads_created;
 
 pub use alternate::threads;
 pub use ask::Why;
-pub use builder::{AlternateStacks, Chain, FATAL, Format, Handler, Helper, Text, Threads};
+pub use builder::{AlternateStacks, FATAL, Format, Handler, Helper, Text};
 pub use environment::Detail;
 pub use error::InstallError;
 pub use guard::{Guard, Unanswered, Uninstalled};
+pub use surestack_capture::{Chain, Threads};
 pub use threads_created::threads_without;
 
 /// Installs the handler as [`Handler::builder`] has it, if the environment says nothing else.

@@ -64,8 +64,8 @@ pub(super) fn take() -> io::Result<AlternateStack> {
     Ok(AlternateStack { low, flags: 0, size })
 }
 
-/// Memory with an unreadable page below.
-fn map(size: usize) -> io::Result<usize> {
+/// Memory with an unreadable page below. Its lowest address.
+pub(super) fn map(size: usize) -> io::Result<usize> {
     let page = page();
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
     // SAFETY: new memory, at a place that the kernel chooses.

@@ -5,18 +5,7 @@ use super::error::InstallError;
 use super::guard::{self, Guard};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// When the handler that was there before ours gets its turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Chain {
-    /// After our report is written.
-    #[default]
-    After,
-    /// Before ours, which only reports what the other did not repair: for runtimes that use faults (JITs, collectors).
-    Before,
-    /// Never: the default action follows our report.
-    Never,
-}
+use surestack_capture::{Chain, Threads};
 
 /// Which threads get an alternate stack, without which an overflowed stack cannot be reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,16 +27,6 @@ pub enum Helper {
     None,
     /// The `surestack` at this path.
     Path(PathBuf),
-}
-
-/// Which threads are in a report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Threads {
-    /// All, without a limit on their number.
-    #[default]
-    All,
-    /// The one that crashed.
-    Crashed,
 }
 
 /// Where the report is printed, besides its file.

@@ -4,9 +4,11 @@ use super::alternate::{self, Armed};
 use super::ask::Why;
 use super::builder::{AlternateStacks, Handler};
 use super::error::InstallError;
+use super::opened::Opened;
 use super::signals::{self, Caught};
-use super::{existing, threads_created};
+use super::{existing, prepared, threads_created};
 use crate::this_process;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static INSTALLED: Mutex<Option<Installed>> = Mutex::new(None);
@@ -17,6 +19,7 @@ static BENEATH: Mutex<Vec<Caught>> = Mutex::new(Vec::new());
 struct Installed {
     caught: Vec<Caught>,
     armed: Vec<Armed>,
+    opened: Opened,
 }
 
 /// A thread that did not do what it was asked.
@@ -35,6 +38,7 @@ pub struct Unanswered {
 #[derive(Debug)]
 pub struct Guard {
     standing: Standing,
+    directory: Option<PathBuf>,
     unanswered: Vec<Unanswered>,
     beneath: Vec<i32>,
 }
@@ -63,9 +67,16 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     if installed.is_some() {
         return Err(InstallError::Installed);
     }
+    let opened = Opened::new(&handler)?;
     this_process::refresh();
+    let directory = opened.directory().map(Path::to_owned);
     let (armed, unanswered) = arm(handler.alternate_stacks)?;
-    let mut now = Installed { caught: Vec::new(), armed };
+    let published = prepared::publish(&handler, &opened);
+    let mut now = Installed { caught: Vec::new(), armed, opened };
+    if let Err(source) = published {
+        now.uninstall(&mut Vec::new());
+        return Err(InstallError::System { what: "cannot make stacks for reports", source });
+    }
     let mut beneath = lock(&BENEATH);
     for &signal in &handler.signals {
         let reaches_us = beneath.iter().position(|caught| caught.signal == signal);
@@ -78,8 +89,10 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
         }
     }
     let beneath = now.caught.iter().filter(|caught| !caught.is_on_top()).map(|caught| caught.signal).collect();
+    // Our own loads may fail from now on, if both signals come to us.
+    surestack_capture::arm([libc::SIGSEGV, libc::SIGBUS].iter().all(|signal| handler.signals.contains(signal)));
     *installed = Some(now);
-    Ok(Guard { standing: Standing::Installed, unanswered, beneath })
+    Ok(Guard { standing: Standing::Installed, directory, unanswered, beneath })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -106,6 +119,7 @@ fn arm(who: AlternateStacks) -> Result<(Vec<Armed>, Vec<Unanswered>), InstallErr
 impl Installed {
     fn uninstall(self, beneath: &mut Vec<Caught>) -> Uninstalled {
         let mut became = Uninstalled::default();
+        surestack_capture::arm(false);
         // In the opposite order.
         for caught in self.caught.into_iter().rev() {
             if caught.release() {
@@ -117,6 +131,7 @@ impl Installed {
         became.beneath = beneath.iter().map(|caught| caught.signal).collect();
         threads_created::give(false);
         became.unanswered = existing::disarm(&self.armed);
+        prepared::withdraw(self.opened);
         became
     }
 }
@@ -124,12 +139,18 @@ impl Installed {
 impl Guard {
     /// Of nothing.
     pub(super) const fn inert() -> Self {
-        Self { standing: Standing::Inert, unanswered: Vec::new(), beneath: Vec::new() }
+        Self { standing: Standing::Inert, directory: None, unanswered: Vec::new(), beneath: Vec::new() }
     }
 
     /// Whether there is a handler: not where `SURESTACK_DISABLE` forbids it.
     pub fn is_installed(&self) -> bool {
         self.standing == Standing::Installed
+    }
+
+    /// Where reports are written. None if nobody said where, and the directory for temporary files is none to write to:
+    /// then there is only the text.
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
     }
 
     /// Threads that have no alternate stack of ours: if one of them overflows its stack, there is no report.

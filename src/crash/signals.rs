@@ -6,7 +6,6 @@
 //! action a second time would make the two pass a signal to each other for ever.
 
 use super::alternate::system;
-use super::entry;
 use super::error::InstallError;
 use std::io;
 use surestack_capture::syscall::{self, SignalAction};
@@ -32,10 +31,29 @@ pub(super) fn catch(signal: i32) -> Result<Caught, InstallError> {
     let refused = |source| InstallError::System { what: "cannot catch a signal", source };
     let previous = action(signal).map_err(refused)?;
     // Before the action: the handler may run before this function returns.
-    entry::pass_on_to(signal, &previous);
-    entry::set(signal).map_err(refused)?;
+    surestack_capture::remember(signal, &previous);
+    let ours = ours().ok_or(InstallError::Unsupported)?;
+    // SAFETY: the entry may run at any instruction of any thread.
+    unsafe { syscall::signal_action(signal, Some(&ours)) }.map_err(|error| refused(system(error)))?;
+    // The kernel keeps two signals out of every mask: as it says it is how it is compared.
     let ours = action(signal).map_err(refused)?;
     Ok(Caught { signal, previous, ours })
+}
+
+/// What we have signals do. Only what the thread itself raises gets through while a handler runs.
+#[cfg(target_arch = "x86_64")]
+fn ours() -> Option<SignalAction> {
+    const SA_RESTORER: u64 = 0x0400_0000;
+    let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER).cast_unsigned();
+    let raised = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+    let mask = raised.iter().fold(u64::MAX, |mask, signal| mask & !(1 << (signal - 1)));
+    let (handler, restorer) = (surestack_capture::entry(), surestack_capture::restorer());
+    Some(SignalAction { handler, flags: u64::from(flags) | SA_RESTORER, restorer, mask })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn ours() -> Option<SignalAction> {
+    None
 }
 
 impl Caught {

@@ -43,11 +43,9 @@ mod leave;
 mod names;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod page;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod plan;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod report;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod stack;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod text;
@@ -59,11 +57,9 @@ pub use context::{ARCH, Interrupted, SIGINFO, stop};
 pub use entry::{entry, marker, restorer};
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use plan::{Chain, Plan, Second, Threads, Words, plan, publish, remember, remembered};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use report::{MARKER, markers};
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use stack::HandlerStack;
 pub use surroundings::Surroundings;
 pub use trace::{BUDGET, See, Stopped, Traced, trace};
