@@ -56,10 +56,10 @@ impl Contender {
         }
     }
 
-    /// What `RUST_BACKTRACE` is set to: std prints addresses only when asked for everything.
+    /// What `RUST_BACKTRACE` is set to: std prints addresses, and we print each frame, only when asked for everything.
     pub fn rust_backtrace(self) -> &'static str {
         match self {
-            Contender::Std => "full",
+            Contender::Std | Contender::Ours => "full",
             _ => "0",
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod contender;
 pub mod judge;
+pub mod random;
 pub mod record;
 pub mod run;
 pub mod said;

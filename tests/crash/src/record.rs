@@ -10,8 +10,8 @@ use surestack_walk::Register;
 pub struct Left {
     /// The pcs of its frames.
     pub frames: Vec<u64>,
-    /// Its registers in the order of DWARF's numbers, where all of them are there.
-    pub registers: Option<[u64; 16]>,
+    /// Its registers in the order of DWARF's numbers, then the pc, where all of them are there.
+    pub registers: Option<[u64; 17]>,
     /// Threads that are in it.
     pub threads: usize,
     /// It ends as a record should.
@@ -45,7 +45,7 @@ pub fn read(bytes: &[u8]) -> Option<Left> {
             }
             Ok(Item::Registers { tid, regs }) if crashed.is_none_or(|c| c == tid) && left.registers.is_none() => {
                 let value = |number: u8| regs.get(Register::general(number)?);
-                let all: Option<Vec<u64>> = (0..16).map(value).collect();
+                let all: Option<Vec<u64>> = (0..16).map(value).chain([regs.get(Register::PC)]).collect();
                 left.registers = all.and_then(|all| all.try_into().ok());
             }
             Ok(Item::Frame { tid, noted, .. }) if crashed.is_none_or(|c| c == tid) => {

@@ -1,11 +1,12 @@
-//! What another handler said: the addresses of the frames in its text. Ours leaves a record.
+//! What a handler said: the addresses of the frames in its text. Ours also leaves a record.
 
 use crate::contender::Contender;
 
 /// The addresses of each trace, in the order in which they were printed.
 pub fn traces(contender: Contender, text: &str) -> Vec<Vec<u64>> {
     let line: fn(&str) -> Option<u64> = match contender {
-        Contender::None | Contender::Ours => |_| None,
+        Contender::None => |_| None,
+        Contender::Ours => |line| hexadecimal(line.trim_start().strip_prefix('#')?.split_whitespace().nth(1)?),
         Contender::Std => numbered,
         Contender::Backtrace | Contender::CrashHandler => {
             |line| hexadecimal(line.strip_prefix("frame ")?.split_whitespace().next()?)
@@ -13,10 +14,17 @@ pub fn traces(contender: Contender, text: &str) -> Vec<Vec<u64>> {
         Contender::Glibc => |line| hexadecimal(line.strip_suffix(']')?.rsplit_once('[')?.1),
     };
     let mut traces = vec![Vec::new()];
+    let mut left_out = false;
     for text in text.lines() {
-        let begins = text.starts_with("trace:") || text.trim_start().starts_with("0:");
+        let begins = ["trace:", "0:", "#0 "].iter().any(|first| text.trim_start().starts_with(first));
         if begins {
             traces.push(Vec::new());
+            left_out = false;
+        }
+        // Our text does not print thousands of frames. What is behind the gap does not follow what is before it.
+        left_out |= contender == Contender::Ours && text.trim_start().starts_with("...");
+        if left_out {
+            continue;
         }
         if let (Some(frame), Some(last)) = (line(text), traces.last_mut()) {
             // std prints an address again for each call that was inlined there.
@@ -31,6 +39,21 @@ pub fn traces(contender: Contender, text: &str) -> Vec<Vec<u64>> {
     }
     traces.retain(|t| !t.is_empty());
     traces
+}
+
+/// The first registers that our own text prints: general ones in the order of DWARF's numbers, then the pc.
+pub fn registers(text: &str) -> Option<[u64; 17]> {
+    const NAMES: [&str; 17] = [
+        "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+        "rip",
+    ];
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let value = |name: &str| {
+        let pair = words.windows(2).find(|pair| pair.first() == Some(&name))?;
+        hexadecimal(pair.get(1)?)
+    };
+    let all: Option<Vec<u64>> = NAMES.iter().map(|name| value(name)).collect();
+    all?.try_into().ok()
 }
 
 /// `   3:     0x55d0c8a41234 - name`

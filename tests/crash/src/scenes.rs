@@ -90,7 +90,6 @@ pub const SCENES: &[Scene] = &[
     scene("call_unmapped", "a call into unmapped memory"),
     scene("call_heap", "a call into the heap"),
     scene("call_data", "a call into memory that may be read but not run"),
-    scene("call_noncanonical", "a call to an address that no pointer can hold"),
     scene("smash_return", "a return through an overwritten return address").leaves(Leaves::Some),
     // Behind std's own handler a program lives on.
     scene("kill_wait", "SIGSEGV sent from outside to a process that waits")

@@ -87,7 +87,7 @@ impl Cell {
 pub fn cell(victim: &Victim, scene: &Scene, contender: Contender, without: Option<i32>) -> Result<Cell> {
     let mut worst: Option<Cell> = None;
     for _ in 0..scene.times {
-        let death = run::run(victim, scene, contender, &[])?;
+        let death = run::run(victim, scene, contender)?;
         let cell = judge(&death, victim, scene, contender, without);
         if worst.is_none_or(|w| w.badness() < cell.badness()) {
             worst = Some(cell);
@@ -111,7 +111,7 @@ pub fn judge(death: &Death, victim: &Victim, scene: &Scene, contender: Contender
 
 /// The fate of a victim without handler.
 pub fn without(victim: &Victim, scene: &Scene) -> Result<Option<i32>> {
-    Ok(run::run(victim, scene, Contender::None, &[])?.fate())
+    Ok(run::run(victim, scene, Contender::None)?.fate())
 }
 
 /// The whole table, as Markdown. `tell` is called with each row as it is done.

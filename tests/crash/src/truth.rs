@@ -32,6 +32,23 @@ pub struct Truth {
     pub calls: [u64; 3],
 }
 
+impl Truth {
+    /// These addresses, the pc first.
+    pub fn exactly(pcs: &[u64]) -> Truth {
+        let exact = |&address: &u64| Entry { known: Known::Exact(address), slot: 0 };
+        Truth {
+            armed: true,
+            pc: pcs.first().copied(),
+            registers: None,
+            inner: None,
+            survived: false,
+            unable: 0,
+            chain: pcs.iter().skip(1).map(exact).collect(),
+            calls: [0; 3],
+        }
+    }
+}
+
 /// One address of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {

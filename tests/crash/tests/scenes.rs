@@ -23,7 +23,7 @@ fn main() {
 
 /// It ends by its own fault, having begun its chain.
 fn is_what_it_says(victim: &Victim, scene: &Scene) -> Result<(), Failed> {
-    let death = run::run(victim, scene, Contender::None, &[])?;
+    let death = run::run(victim, scene, Contender::None)?;
     if death.is_unable() {
         println!("skipped: {} cannot be set up here", scene.name);
         return Ok(());

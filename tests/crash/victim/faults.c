@@ -69,11 +69,10 @@ LEAF(call_null, leaf_call, 0)
 LEAF(call_unmapped, leaf_call, unmapped())
 LEAF(call_heap, leaf_call, malloc(64))
 LEAF(call_data, leaf_call, no_code())
-LEAF(call_noncanonical, leaf_call, 0xdead00000000beef)
 
 NOINLINE static void act_smash_return(struct truth *t) {
     ENTER(t);
-    truth_ready(t, 0x4141414141414141);
+    truth_ready(t, 0x414141414141);
     leaf_return(t);
     LEAVE(t);
 }
@@ -247,7 +246,6 @@ const struct scene fault_scenes[] = {
     {"call_unmapped", run_call_unmapped},
     {"call_heap", run_call_heap},
     {"call_data", run_call_data},
-    {"call_noncanonical", run_call_noncanonical},
     {"smash_return", run_smash_return},
     {"kill_wait", run_kill_wait},
     {"kill_spin", run_kill_spin},
