@@ -21,6 +21,7 @@ mod error;
 mod existing;
 mod guard;
 mod opened;
+mod panic;
 mod prepared;
 mod signals;
 mod threads_created;

@@ -5,6 +5,8 @@
 mod exact;
 #[path = "crash_install/order.rs"]
 mod order;
+#[path = "crash_install/panics.rs"]
+mod panics;
 #[path = "crash_install/system.rs"]
 mod system;
 #[path = "crash_install/threads.rs"]
@@ -45,7 +47,8 @@ fn text(output: &Output) -> String {
 }
 
 fn main() {
-    let scenes: Vec<Scene> = [exact::scenes(), order::scenes(), threads::scenes()].into_iter().flatten().collect();
+    let scenes = [exact::scenes(), order::scenes(), panics::scenes(), threads::scenes()];
+    let scenes: Vec<Scene> = scenes.into_iter().flatten().collect();
     if let Some(name) = std::env::var_os(SCENE) {
         let scene = scenes.iter().find(|scene| name == scene.name).expect("a scene of this name");
         return (scene.play)();

@@ -3,7 +3,10 @@
 use super::environment::Detail;
 use super::error::InstallError;
 use super::guard::{self, Guard};
-use std::path::PathBuf;
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use surestack_capture::{Chain, Threads};
 
@@ -180,14 +183,26 @@ impl Handler {
             return Err(InstallError::NoSignals);
         }
         let possible = |signal: i32| (1..=31).contains(&signal) && ![libc::SIGKILL, libc::SIGSTOP].contains(&signal);
-        match self.signals.iter().find(|signal| !possible(**signal)) {
-            Some(&signal) => Err(InstallError::Signal { signal }),
-            None => Ok(self),
+        if let Some(&signal) = self.signals.iter().find(|signal| !possible(**signal)) {
+            return Err(InstallError::Signal { signal });
         }
+        if let Helper::Path(path) = &self.helper {
+            can_be_run(path).map_err(|source| InstallError::Helper { path: path.clone(), source })?;
+        }
+        Ok(self)
     }
 
     /// This variable, if it was set in place of what the program said.
     pub(super) fn variable(&self, name: &'static str) -> Option<&'static str> {
         self.variables.contains(&name).then_some(name)
     }
+}
+
+fn can_be_run(path: &Path) -> io::Result<()> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a string that ends with zero.
+    if unsafe { libc::access(path.as_ptr(), libc::X_OK) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -6,7 +6,7 @@ use super::builder::{AlternateStacks, Handler};
 use super::error::InstallError;
 use super::opened::Opened;
 use super::signals::{self, Caught};
-use super::{existing, prepared, threads_created};
+use super::{existing, panic, prepared, threads_created};
 use crate::this_process;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -91,6 +91,7 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     let beneath = now.caught.iter().filter(|caught| !caught.is_on_top()).map(|caught| caught.signal).collect();
     // Our own loads may fail from now on, if both signals come to us.
     surestack_capture::arm([libc::SIGSEGV, libc::SIGBUS].iter().all(|signal| handler.signals.contains(signal)));
+    panic::hook();
     *installed = Some(now);
     Ok(Guard { standing: Standing::Installed, directory, unanswered, beneath })
 }
@@ -119,6 +120,7 @@ fn arm(who: AlternateStacks) -> Result<(Vec<Armed>, Vec<Unanswered>), InstallErr
 impl Installed {
     fn uninstall(self, beneath: &mut Vec<Caught>) -> Uninstalled {
         let mut became = Uninstalled::default();
+        panic::unhook();
         surestack_capture::arm(false);
         // In the opposite order.
         for caught in self.caught.into_iter().rev() {

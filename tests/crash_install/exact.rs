@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
-use surestack::crash::{AlternateStacks, FATAL, Handler, InstallError, Why};
+use surestack::crash::{AlternateStacks, FATAL, Handler, Helper, InstallError, Why};
 
 pub fn scenes() -> Vec<Scene> {
     let scene = |name, play| Scene { name, variables: &[], play, judge: passes };
@@ -32,6 +32,13 @@ pub fn scenes() -> Vec<Scene> {
             play: no_budget,
             judge: passes,
         },
+        Scene {
+            name: "a_directory_in_the_environment_that_cannot_be_written_to_is_refused",
+            variables: &[("SURESTACK_DIR", "/proc/none")],
+            play: no_directory,
+            judge: passes,
+        },
+        scene("what_is_opened_is_closed_on_exec_and_has_high_numbers", descriptors),
         Scene {
             name: "after_uninstall_rust_says_that_main_overflowed",
             variables: &[],
@@ -251,6 +258,15 @@ fn bad_settings() {
     refused(new().signals(&[libc::SIGSEGV, libc::SIGKILL]), "signal 9 cannot be caught; take it out of `signals`");
     refused(new().signals(&[0]), "signal 0 cannot be caught");
     refused(new().signals(&[]), "no signals were given");
+    refused(
+        new().directory("/proc/none"),
+        "cannot write reports into /proc/none: No such file or directory (os error 2)",
+    );
+    refused(new().directory("/proc/self"), "cannot write reports into /proc/self");
+    refused(new().directory("/dev/null"), "give a directory that this user may write to");
+    refused(new().helper(Helper::Path("/dev/null".into())), "cannot run the helper /dev/null: it is no file");
+    refused(new().helper(Helper::Path("/etc/passwd".into())), "cannot run the helper /etc/passwd: Permission denied");
+    refused(new().helper(Helper::Path("/none".into())), "give the path of an executable file, or no helper");
 }
 
 fn again() {
@@ -281,6 +297,40 @@ fn disabled() {
 fn no_budget() {
     let error = surestack::install().unwrap_err().to_string();
     assert!(error.contains("(SURESTACK_BUDGET_MS is what was set)"), "{error}");
+}
+
+fn no_directory() {
+    let error = Handler::builder().directory(std::env::temp_dir()).install().unwrap_err().to_string();
+    assert!(error.contains("/proc/none") && error.contains("(SURESTACK_DIR is what was set)"), "{error}");
+}
+
+/// Numbers and flags of what is open.
+fn open() -> Vec<(i32, i32)> {
+    let flags = |number: i32| {
+        // SAFETY: asks for a number.
+        (number, unsafe { libc::fcntl(number, libc::F_GETFD) })
+    };
+    let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    // What is listed while the list is read is the list itself.
+    let listed = all.map(|entry| flags(entry.file_name().to_str().unwrap().parse().unwrap()));
+    listed.collect::<Vec<_>>().into_iter().filter(|(number, _)| flags(*number).1 >= 0).collect()
+}
+
+fn descriptors() {
+    let folder = std::env::temp_dir().join(format!("surestack-opened-{}", std::process::id()));
+    let before = open();
+    let guard = Handler::builder().directory(folder.join("made")).install().unwrap();
+    assert_eq!(guard.directory(), Some(folder.join("made").as_path()));
+    let now = open();
+    let new: Vec<_> = now.iter().filter(|one| !before.contains(one)).collect();
+    assert_eq!(new.len(), 7, "directory, record, second place and its directory, text, maps, tasks: {new:?}");
+    assert!(new.iter().all(|(number, flags)| *number >= 512 && *flags == libc::FD_CLOEXEC), "{new:?}");
+    drop(guard);
+    for _ in 0..5 {
+        drop(Handler::builder().directory(&folder).install().unwrap());
+    }
+    assert!(open().len() <= now.len(), "{:?}", open());
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 fn overflow_on_main() {

@@ -26,6 +26,12 @@ pub fn scenes() -> Vec<Scene> {
             judge: six_by_std,
         },
         Scene {
+            name: "a_signal_that_nobody_handled_before_us_takes_its_default_action_after_us",
+            variables: &[],
+            play: default_after_us,
+            judge: passes,
+        },
+        Scene {
             name: "installed_again_beneath_another_handler_ours_is_not_set_twice",
             variables: &[],
             play: beneath,
@@ -81,7 +87,7 @@ extern "C" fn go_handler(signal: c_int, information: *mut libc::siginfo_t, conte
     pass_on(1, signal, information, context);
 }
 
-fn set(handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void), flags: c_int) {
+fn set(signal: c_int, handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void), flags: c_int) {
     // SAFETY: a handler that may run at any instruction of the tests here.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -90,7 +96,7 @@ fn set(handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void), flags: 
         if flags & libc::SA_RESTART != 0 {
             libc::sigfillset(&raw mut action.sa_mask);
         }
-        assert_eq!(libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut()), 0);
+        assert_eq!(libc::sigaction(signal, &raw const action, std::ptr::null_mut()), 0);
     }
 }
 
@@ -100,11 +106,11 @@ fn install(who: Who, guard: &mut Option<Guard>) {
         Who::C => {
             BEFORE.lock().unwrap()[0] = action(libc::SIGSEGV);
             // An overflow must reach somebody, so this one has SA_ONSTACK too; most have not.
-            set(c_handler, libc::SA_ONSTACK);
+            set(libc::SIGSEGV, c_handler, libc::SA_ONSTACK);
         }
         Who::Go => {
             BEFORE.lock().unwrap()[1] = action(libc::SIGSEGV);
-            set(go_handler, libc::SA_ONSTACK | libc::SA_RESTART);
+            set(libc::SIGSEGV, go_handler, libc::SA_ONSTACK | libc::SA_RESTART);
         }
     }
 }
@@ -158,6 +164,26 @@ fn none_uninstalled() {
             std::mem::forget(guard);
         });
         assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{order:?}: {status:#x}");
+    }
+}
+
+fn default_after_us() {
+    for (signal, sent) in [(libc::SIGILL, false), (libc::SIGILL, true), (libc::SIGFPE, true), (libc::SIGABRT, true)] {
+        let status = child(|| {
+            let guard = surestack::install().unwrap();
+            BEFORE.lock().unwrap()[0] = action(signal);
+            set(signal, c_handler, 0);
+            assert_eq!(guard.uninstall().beneath, [signal]);
+            // SAFETY: this is how the child ends.
+            unsafe {
+                if sent {
+                    libc::raise(signal);
+                } else {
+                    std::arch::asm!("ud2");
+                }
+            }
+        });
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal, "{signal} {sent}: {status:#x}");
     }
 }
 

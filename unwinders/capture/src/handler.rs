@@ -66,7 +66,9 @@ pub(super) unsafe extern "C" fn surestack_claim(signal: i32, siginfo: usize, uco
         return NOTHING;
     }
     let Some(plan) = plan::plan() else {
-        return Claim { what: PASS, whose: plan::remembered(signal).handler };
+        // SAFETY: as the caller promises.
+        let whose = unsafe { leave::pass(signal, &interrupted) };
+        return if whose == 0 { NOTHING } else { Claim { what: PASS, whose } };
     };
     if let Some(stack) = plan.stacks.iter().find(|stack| stack.holds(sp)) {
         // SAFETY: as the caller promises.

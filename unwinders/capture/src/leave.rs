@@ -65,6 +65,30 @@ pub(crate) unsafe fn next(plan: &Plan, number: i32, interrupted: &Interrupted) -
     0
 }
 
+/// Decides what follows a signal that we have nothing to do with, and that reached us through somebody who was installed
+/// after us: the handler before us, or 0 when everything is prepared for the return.
+///
+/// # Safety
+/// As for [`next`].
+pub(crate) unsafe fn pass(number: i32, interrupted: &Interrupted) -> usize {
+    match plan::remembered(number).handler {
+        DEFAULT => {
+            // SAFETY: as the caller promises.
+            unsafe { end(number, interrupted) };
+            0
+        }
+        // The kernel lets nobody ignore a fault.
+        // SAFETY: as the caller promises.
+        IGNORE if is_fault(number, unsafe { code(interrupted) }) => {
+            // SAFETY: as the caller promises.
+            unsafe { end(number, interrupted) };
+            0
+        }
+        IGNORE => 0,
+        handler => handler,
+    }
+}
+
 /// Called by the entry when the handler before ours has returned.
 ///
 /// # Safety

@@ -21,6 +21,7 @@ pub mod alternate;
 mod context;
 mod mapping;
 mod memory;
+pub mod message;
 pub mod record;
 pub mod stacks;
 mod surroundings;
