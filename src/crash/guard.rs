@@ -1,7 +1,7 @@
 //! What is installed, and how it goes.
 
 use super::alternate::{self, Armed};
-use super::ask::Why;
+use super::ask::{self, Why};
 use super::builder::{AlternateStacks, Handler};
 use super::error::InstallError;
 use super::opened::Opened;
@@ -20,6 +20,8 @@ static BENEATH: Mutex<Vec<Caught>> = Mutex::new(Vec::new());
 /// What uninstalling undoes.
 struct Installed {
     caught: Vec<Caught>,
+    /// The signal by which threads ask for a report.
+    request: Option<Caught>,
     armed: Vec<Armed>,
     opened: Opened,
 }
@@ -73,12 +75,15 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     this_process::refresh();
     let directory = opened.directory().map(Path::to_owned);
     let (armed, unanswered) = arm(handler.alternate_stacks)?;
-    let published = prepared::publish(&handler, &opened);
-    let mut now = Installed { caught: Vec::new(), armed, opened };
+    // A thread that panics asks for its report by it. Where all are taken, panics are only kept for the next crash.
+    let request = ask::free_signal().unwrap_or(0);
+    let published = prepared::publish(&handler, &opened, request);
+    let mut now = Installed { caught: Vec::new(), request: None, armed, opened };
     if let Err(source) = published {
         now.uninstall(&mut Vec::new());
         return Err(InstallError::System { what: "cannot make stacks for reports", source });
     }
+    now.request = (request != 0).then(|| signals::catch(request).ok()).flatten();
     let mut beneath = lock(&BENEATH);
     for &signal in &handler.signals {
         let reaches_us = beneath.iter().position(|caught| caught.signal == signal);
@@ -125,6 +130,9 @@ impl Installed {
         let mut became = Uninstalled::default();
         panic::unhook();
         surestack_capture::arm(false);
+        if let Some(request) = self.request.filter(|request| !request.release()) {
+            beneath.push(request);
+        }
         // In the opposite order.
         for caught in self.caught.into_iter().rev() {
             if caught.release() {
