@@ -20,8 +20,6 @@ static BENEATH: Mutex<Vec<Caught>> = Mutex::new(Vec::new());
 /// What uninstalling undoes.
 struct Installed {
     caught: Vec<Caught>,
-    /// The signal by which threads ask for a report.
-    request: Option<Caught>,
     armed: Vec<Armed>,
     opened: Opened,
 }
@@ -75,17 +73,16 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     this_process::refresh();
     let directory = opened.directory().map(Path::to_owned);
     let (armed, unanswered) = arm(handler.alternate_stacks)?;
-    // A thread that panics asks for its report by it. Where all are taken, panics are only kept for the next crash.
-    let request = ask::free_signal().unwrap_or(0);
-    let published = prepared::publish(&handler, &opened, request);
-    let mut now = Installed { caught: Vec::new(), request: None, armed, opened };
+    // Without one, panics are reported only when they end in an abort.
+    let request = ask::free_signal();
+    let published = prepared::publish(&handler, &opened, request.unwrap_or(0));
+    let mut now = Installed { caught: Vec::new(), armed, opened };
     if let Err(source) = published {
         now.uninstall(&mut Vec::new());
         return Err(InstallError::System { what: "cannot make stacks for reports", source });
     }
-    now.request = (request != 0).then(|| signals::catch(request).ok()).flatten();
     let mut beneath = lock(&BENEATH);
-    for &signal in &handler.signals {
+    for signal in handler.signals.iter().copied().chain(request) {
         let reaches_us = beneath.iter().position(|caught| caught.signal == signal);
         match reaches_us.map(|index| Ok(beneath.swap_remove(index))).unwrap_or_else(|| signals::catch(signal)) {
             Ok(caught) => now.caught.push(caught),
@@ -130,9 +127,6 @@ impl Installed {
         let mut became = Uninstalled::default();
         panic::unhook();
         surestack_capture::arm(false);
-        if let Some(request) = self.request.filter(|request| !request.release()) {
-            beneath.push(request);
-        }
         // In the opposite order.
         for caught in self.caught.into_iter().rev() {
             if caught.release() {
