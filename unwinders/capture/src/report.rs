@@ -322,7 +322,9 @@ impl<'p> Report<'p> {
         }
     }
 
-    fn threads(&mut self) {}
+    fn threads(&mut self) {
+        crate::others::record(self, 7);
+    }
 
     /// Says where the record is.
     fn say_where(&mut self) {
