@@ -312,6 +312,23 @@ fn without_a_signal_the_occasion_says_why_there_is_a_record() {
     };
     assert_eq!(of(Occasion::Requested), ("no crash: somebody asked for the report".to_owned(), Some(0)));
     assert_eq!(of(Occasion::Panic), ("a panic".to_owned(), Some(0)));
+    let text = b"panicked at src/main.rs:4:5:\nindex out of bounds\nmore".as_slice();
+    let tid = crashed_thread();
+    let panicked = edited(|item| match item {
+        Item::Occasion(_) => vec![
+            Item::Occasion(Occasion::Panic),
+            // By which the thread asked for the report.
+            Item::Signal { tid, info: siginfo(64, -1, 0).to_vec().leak() },
+            Item::Message { kind: MessageKind::Panic, text },
+        ],
+        other => vec![other],
+    });
+    let report = json(&file("panicked", &panicked), &[]).0;
+    assert_eq!(report["description"], "panic: index out of bounds, at src/main.rs:4:5");
+    assert_eq!((&report["crash_info"], &report["crashing_thread"]["thread_id"]), (&Value::Null, &tid.into()));
+    // A handler that was not called for a signal has none to tell of.
+    let none = json(&file("none-told", &signalled(&[0; 128])), &[]).0;
+    assert_eq!(none["crash_info"], Value::Null);
 }
 
 #[test]
