@@ -173,8 +173,8 @@ impl Binary {
     /// `DT_RELR`: relative relocations, whose addends are in place.
     fn packed(&mut self) {
         let table = || {
-            let size = usize::try_from(self.image.dynamic_value(DT_RELRSZ.into())?).ok()?;
-            self.image.at(self.image.dynamic_value(DT_RELR.into())?, size)
+            let size = usize::try_from(self.image.dynamic_value(DT_RELRSZ)?).ok()?;
+            self.image.at(self.image.dynamic_value(DT_RELR)?, size)
         };
         let words = table().map(|bytes| bytes.as_chunks::<8>().0.to_vec()).unwrap_or_default();
         let mut next = 0u64;

@@ -11,6 +11,7 @@ impl Walk<'_> {
     /// What was found from `roots`.
     pub fn verified(mut self, roots: &[usize]) -> Verified {
         self.through_vtables();
+        self.one_reason_each();
         let (annotated, unused) = self.vouch();
         let binary = self.binary;
         let name =
@@ -64,6 +65,12 @@ impl Walk<'_> {
         }
     }
 
+    /// Of several reasons why nobody knows where one instruction leads, one is enough.
+    fn one_reason_each(&mut self) {
+        let mut seen = BTreeSet::new();
+        self.offences.retain(|(what, site), _| !matches!(what, Offence::Indirect(_)) || seen.insert(*site));
+    }
+
     /// Takes away the indirect calls that somebody vouches for.
     fn vouch(&mut self) -> (Vec<Annotated>, Vec<super::Annotation>) {
         let annotations = &self.options.annotations;
@@ -83,9 +90,6 @@ impl Walk<'_> {
                 continue;
             };
             used.insert(index);
-            if found.contains_key(&site) {
-                continue;
-            }
             let count = counts.entry((index, start)).or_default();
             *count = count.saturating_add(1);
             if *count > annotation.calls {

@@ -120,12 +120,15 @@ impl Symbols {
         found
     }
 
-    /// A few names that have `name` in them.
+    /// A few short names that have `name` in their last part.
     pub fn near(&self, name: &str) -> Vec<String> {
         const FEW: usize = 4;
+        const SHORT: usize = 80;
         let last = name.rsplit("::").next().unwrap_or(name);
-        let has = |function: &&Function| !last.is_empty() && function.symbol.contains(last);
-        self.functions.iter().filter(has).take(FEW).map(Function::name).collect()
+        let has = |function: &String| {
+            function.len() <= SHORT && function.rsplit("::").next().is_some_and(|end| end.contains(last))
+        };
+        self.functions.iter().map(Function::name).filter(|_| !last.is_empty()).filter(has).take(FEW).collect()
     }
 
     /// All functions, ascending.
