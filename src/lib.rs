@@ -48,12 +48,15 @@ pub mod analyze;
 pub mod check_cfi;
 pub mod consistency;
 mod corrected;
+#[cfg(target_os = "linux")]
+pub mod crash;
 pub mod error;
 pub mod evidence;
 mod fold;
 pub mod image;
 mod kept;
 pub mod marker;
+pub mod previous;
 pub mod proof;
 pub mod report;
 pub mod rows;
@@ -66,7 +69,12 @@ mod thread_start;
 pub mod trace;
 pub mod verify;
 
+#[cfg(target_os = "linux")]
+pub use crash::{Guard, Handler, install};
 pub use error::Error;
+pub use previous::{previous_crash, previous_crash_in};
 pub use surestack_reliable::{Doubt, Doubted, Verdict};
 /// The nouns of stack walking: what an unwinder of your own is written against.
 pub use surestack_walk as walk;
+#[cfg(target_os = "linux")]
+pub use this_process::refresh;

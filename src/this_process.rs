@@ -6,13 +6,14 @@
 //! is copied once.
 
 mod copies;
+mod symbols;
 
 use copies::{Copied, Copies};
 use findshlibs::{SharedLibrary, TargetSharedLibrary};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use surestack_module_map::{ModuleMap, Record, Slot, Slots};
+use surestack_module_map::{ModuleMap, Record, Slot, Slots, Symbols};
 
 /// Modules that there is room for without making more.
 const ROOM: usize = 256;
@@ -40,6 +41,14 @@ pub struct Refreshed {
 pub fn refresh() -> Refreshed {
     let mut registrar = registrar();
     registrar.get_or_insert_default().refresh()
+}
+
+/// The same, but not where somebody else is at it: for places that must not wait, as in a child of `fork`, where that one
+/// may be gone.
+pub(crate) fn refresh_if_free() {
+    if let Ok(mut registrar) = REGISTRAR.try_lock() {
+        registrar.get_or_insert_default().refresh();
+    }
 }
 
 /// Where another enumeration of what is loaded (`findshlibs`) differs from the map: nowhere, right after a [`refresh`] and
@@ -71,6 +80,7 @@ struct Registrar {
     counts: Option<(u64, u64)>,
     records: HashMap<Key, &'static Record>,
     copies: Copies,
+    symbols: HashMap<(Vec<u8>, &'static [u8]), Option<Symbols>>,
 }
 
 /// What makes two loads of a module the same for a reader.
@@ -104,7 +114,10 @@ impl Registrar {
         let copied = unsafe { self.copies.of(bias, headers) }?;
         let key = Key { path: path.to_owned(), bias, copied };
         let record = self.records.entry(key).or_insert_with_key(|key| {
-            Box::leak(Box::new(key.copied.record(bias, Box::leak(key.path.clone().into_boxed_slice()))))
+            let file = (path.to_owned(), key.copied.build_id());
+            let symbols = *self.symbols.entry(file).or_insert_with_key(|(path, build_id)| symbols::of(path, build_id));
+            let path = Box::leak(key.path.clone().into_boxed_slice());
+            Box::leak(Box::new(Record { symbols, ..key.copied.record(bias, path) }))
         });
         Some(record)
     }

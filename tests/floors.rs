@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Floors from top to bottom; a module may name those on its own floor and below.
 const FLOORS: &[&[&str]] = &[
     &["main"],
-    &["consistency"],
+    &["consistency", "crash"],
     &["analyze", "serve", "check_cfi", "verify"],
     &["report", "trace", "fold"],
     &["symbol", "evidence", "corrected", "rows", "marker", "thread_start", "this_process"],

@@ -86,7 +86,12 @@ impl Copies {
 }
 
 impl Copied {
-    /// The record of the module loaded with this bias.
+    /// The module's build ID; empty where it has none.
+    pub fn build_id(&self) -> &'static [u8] {
+        self.build_id
+    }
+
+    /// The record of the module loaded with this bias, without its symbols.
     pub fn record(&self, bias: u64, path: &'static [u8]) -> Record {
         let section = |copied: Option<(u64, &'static [u8])>| copied.map(|(address, bytes)| Section { address, bytes });
         let at = |linked: u64| linked.wrapping_add(bias);
@@ -103,6 +108,7 @@ impl Copied {
             code: Box::leak(code.into_boxed_slice()),
             path,
             build_id: self.build_id,
+            symbols: None,
         }
     }
 }

@@ -15,6 +15,7 @@ fn record(place: u64, generation: u64) -> &'static Record {
         code: &[],
         path: &[],
         build_id: &[],
+        symbols: None,
     }))
 }
 

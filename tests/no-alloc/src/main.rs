@@ -56,6 +56,7 @@ static CODE: Record = Record {
     code: &[(0, 0x5000)],
     path: b"code",
     build_id: b"",
+    symbols: None,
 };
 static PLACES: [[Slot; 2]; 2] = [const { [const { Slot::empty() }; 2] }; 2];
 static LISTS: [Slots; 2] = [Slots(&PLACES[0]), Slots(&PLACES[1])];

@@ -46,6 +46,21 @@ pub struct Record {
     pub path: &'static [u8],
     /// Its build ID; empty where it has none.
     pub build_id: &'static [u8],
+    /// Its symbol table, where it has one that could be mapped.
+    pub symbols: Option<Symbols>,
+}
+
+/// Where a symbol table and its strings lie in our memory: mapped from a file, which may be cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Symbols {
+    /// Address of the `Elf64_Sym` entries.
+    pub table: u64,
+    /// Bytes of them.
+    pub size: u64,
+    /// Address of their names.
+    pub strings: u64,
+    /// Bytes of them.
+    pub strings_size: u64,
 }
 
 /// The map was changed again and again during a look-up.

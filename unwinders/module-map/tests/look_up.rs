@@ -6,7 +6,16 @@ use surestack_walk::{Mapping, Modules};
 
 fn record(start: u64, end: u64, bias: u64) -> &'static Record {
     let code: &'static [(u64, u64)] = Box::leak(Box::new([(start + 0x10, start + 0x20)]));
-    Box::leak(Box::new(Record { start, end, bias, unwind: Default::default(), code, path: b"", build_id: b"" }))
+    Box::leak(Box::new(Record {
+        start,
+        end,
+        bias,
+        unwind: Default::default(),
+        code,
+        path: b"",
+        build_id: b"",
+        symbols: None,
+    }))
 }
 
 fn lists(length: usize) -> [&'static Slots; 2] {

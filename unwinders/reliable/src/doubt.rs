@@ -14,7 +14,6 @@ pub struct Doubted {
 
 /// A rule that a trace breaks: the table in DESIGN.md has them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Doubt {
     /// The walk stopped short of a root.
     Stopped(Error),

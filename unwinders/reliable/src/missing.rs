@@ -32,6 +32,17 @@ impl Missing {
         Self(self.0 | other.0)
     }
 
+    /// The set as a number, a bit for each kind.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of a number; `None` where it has bits of no kind.
+    pub const fn of_bits(bits: u8) -> Option<Self> {
+        let all = Self::ROOT.and(Self::CODE).and(Self::ROW).and(Self::TEXT);
+        if bits & !all.0 == 0 { Some(Self(bits)) } else { None }
+    }
+
     /// Whether `kind` is in the set.
     pub const fn contains(self, kind: Self) -> bool {
         self.0 & kind.0 == kind.0

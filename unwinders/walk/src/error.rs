@@ -60,6 +60,11 @@ pub enum Error {
         /// The limit.
         frames: usize,
     },
+    /// Whoever walked was stopped there, or what it recorded beyond is lost.
+    BrokenOff {
+        /// Frames up to there.
+        frames: usize,
+    },
     /// A signal frame was recognised, but what it holds cannot have been saved by the kernel.
     ForgedSignalFrame {
         /// Address of the `ucontext_t`.
@@ -113,6 +118,7 @@ impl fmt::Display for Error {
             }
             Self::NotCode { address } => write!(out, "the return address is {address:#x}, where there is no code"),
             Self::UnknownCode { pc } => write!(out, "nothing is known about the code at {pc:#x}"),
+            Self::BrokenOff { frames } => write!(out, "it was broken off after {frames} frames"),
             Self::Budget { frames } => write!(out, "the limit of {frames} frames was reached"),
             Self::ForgedSignalFrame { address } => {
                 write!(out, "the signal frame at {address:#x} was not written by the kernel")

@@ -35,6 +35,16 @@ impl Register {
         if number < 32 { Some(Self(number)) } else { None }
     }
 
+    /// The register in slot `number`, for whoever got the number from [`Register::number`].
+    pub const fn numbered(number: u8) -> Option<Self> {
+        if (number as usize) < Self::COUNT { Some(Self(number)) } else { None }
+    }
+
+    /// The number of its slot.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
     const fn bit(self) -> u64 {
         1 << self.0
     }

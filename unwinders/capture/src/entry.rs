@@ -1,0 +1,144 @@
+//! The first and last instructions of every report.
+//!
+//! ```text
+//!   kernel ─► surestack_signal_entry ─► surestack_claim     whose is this signal, and on which stack is it answered?
+//!                 │ changes stacks       surestack_handle    the report
+//!                 │ changes back         previous handler, if there is one
+//!                 └─► restorer           surestack_finish    what is left to do when that has returned
+//! ```
+//!
+//! On the stack of the report there is a marker frame at the top, in the form that kernels use: a function of two nops that
+//! nobody calls, returned to at its second byte, and above it the address of the interrupted registers. Whoever follows
+//! frame pointers, or unwind information, or only prints return addresses, sees `surestack_signal_frame+1` there and can go
+//! on at the registers.
+//!
+//! ```text
+//!   high │ address of the ucontext_t     │
+//!        │ surestack_signal_frame + 1    │ returns into a function that nobody calls
+//!   low  │ interrupted frame pointer     │ ◄ rbp in surestack_handle's caller
+//! ```
+
+use core::arch::global_asm;
+
+global_asm!(
+    ".pushsection .text.surestack_entry,\"ax\",@progbits",
+    ".globl surestack_signal_entry, surestack_signal_frame, surestack_restorer",
+    ".hidden surestack_signal_entry, surestack_signal_frame, surestack_restorer",
+    // Two nops, of which the second is returned to; above it the address of the registers, which is the frame's CFA:
+    // DW_CFA_def_cfa_expression { DW_OP_breg7 (rsp) 0; DW_OP_deref }
+    ".balign 16",
+    ".type surestack_signal_frame,@function",
+    "surestack_signal_frame:",
+    ".cfi_startproc",
+    ".cfi_escape 0x0f, 0x03, 0x77, 0x00, 0x06",
+    "nop",
+    "nop",
+    ".cfi_endproc",
+    ".size surestack_signal_frame, . - surestack_signal_frame",
+    "ud2",
+    ".balign 16",
+    ".type surestack_signal_entry,@function",
+    "surestack_signal_entry:",
+    ".cfi_startproc",
+    "endbr64",
+    // All registers are the kernel's to restore.
+    "mov r12, rdi",
+    "mov r13, rsi",
+    "mov r14, rdx",
+    "mov r15, rsp",
+    ".cfi_def_cfa r15, 8",
+    "mov rcx, rsp",
+    "sub rsp, 8",
+    // (signal, siginfo, ucontext, sp) -> rax: the top of a stack, or 0 when nothing is left to do; rdx: the stack
+    "call {claim}",
+    "test rax, rax",
+    "jz 5f",
+    "mov rbx, rdx",
+    "mov rsp, rax",
+    "and rsp, -16",
+    "sub rsp, 8",
+    "push r14",
+    "lea rcx, [rip + surestack_signal_frame + 1]",
+    "push rcx",
+    "push rbp",
+    "mov rbp, rsp",
+    ".cfi_remember_state",
+    ".cfi_def_cfa rbp, 16",
+    ".cfi_offset rbp, -16",
+    "mov rdi, r12",
+    "mov rsi, r13",
+    "mov rdx, r14",
+    "mov rcx, rbx",
+    // (signal, siginfo, ucontext, stack) -> rax: the handler to chain to, or 0
+    "call {handle}",
+    "mov rsp, r15",
+    ".cfi_restore_state",
+    // Back on the stack that the kernel chose: the alternate stack is what it was, and ours is free.
+    "mov rdx, rax",
+    "lea rdi, [r14 + 16]",
+    "xor esi, esi",
+    "mov eax, 131",
+    "syscall",
+    "mov rdi, rbx",
+    "mov dword ptr [rdi], 0",
+    "test rdx, rdx",
+    "jz 5f",
+    // As the kernel would have called it.
+    "sub rsp, 8",
+    "mov rax, rdx",
+    "mov rdi, r12",
+    "mov rsi, r13",
+    "mov rdx, r14",
+    "call rax",
+    "mov rdi, r12",
+    "mov rsi, r13",
+    "mov rdx, r14",
+    "call {finish}",
+    "5:",
+    "mov rsp, r15",
+    "ret",
+    ".cfi_endproc",
+    ".size surestack_signal_entry, . - surestack_signal_entry",
+    // What the kernel lets handlers return to. Debuggers know it by its bytes and by this name, which is local.
+    ".balign 16",
+    "nop",
+    ".type __restore_rt,@function",
+    "__restore_rt:",
+    "mov rax, 15",
+    "syscall",
+    ".size __restore_rt, . - __restore_rt",
+    "ud2",
+    ".type surestack_restorer,@function",
+    "surestack_restorer:",
+    ".cfi_startproc",
+    "lea rax, [rip + __restore_rt]",
+    "ret",
+    ".cfi_endproc",
+    ".size surestack_restorer, . - surestack_restorer",
+    ".popsection",
+    claim = sym super::handler::surestack_claim,
+    handle = sym super::handler::surestack_handle,
+    finish = sym super::leave::surestack_finish,
+);
+
+unsafe extern "C" {
+    fn surestack_signal_entry();
+    fn surestack_signal_frame();
+    fn surestack_restorer() -> usize;
+}
+
+/// Address of the handler to install.
+pub fn entry() -> usize {
+    (surestack_signal_entry as *const ()).addr()
+}
+
+/// Address of what it returns to (`SA_RESTORER`).
+pub fn restorer() -> usize {
+    // SAFETY: it returns an address and does nothing else.
+    unsafe { surestack_restorer() }
+}
+
+/// Address of the marker function: an entry frame returns to its second byte.
+pub fn marker() -> usize {
+    (surestack_signal_frame as *const ()).addr()
+}
