@@ -207,9 +207,6 @@ impl Walk<'_> {
 
     fn unknown(&mut self, here: Came, reason: Reason) -> Callee {
         self.offend(Offence::Indirect(reason), here);
-        if let Some(found) = self.nodes.get_mut(here.node) {
-            found.frame.loses();
-        }
         Callee::Back
     }
 

@@ -112,9 +112,10 @@ impl Symbols {
         rest.take_while(move |function| function.start == address).map(|function| function.symbol.as_str())
     }
 
-    /// Where the functions begin that are called `name`, mangled or as in the source.
+    /// Where the functions begin that are called `name`: mangled, as in the source, or the end of that from a `::` on.
     pub fn called(&self, name: &str) -> Vec<u64> {
-        let is = |function: &&Function| function.symbol == name || function.name() == name;
+        let ends = |source: &str| source.strip_suffix(name).is_some_and(|path| path.is_empty() || path.ends_with("::"));
+        let is = |function: &&Function| function.symbol == name || ends(&function.name());
         let mut found: Vec<u64> = self.functions.iter().filter(is).map(|function| function.start).collect();
         found.dedup();
         found

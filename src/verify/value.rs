@@ -3,8 +3,10 @@
 use crate::analysis::jump_table::Table;
 use std::collections::BTreeMap;
 
-/// Most numbers that one register is followed with.
+/// Most numbers that one register is followed with, where several ways come together.
 const MOST: usize = 6;
+/// Most numbers that one argument is followed with: one function may be behind all system calls.
+const ARGUMENT: usize = 64;
 
 /// What a register or a stack slot holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +47,21 @@ impl Value {
 
     /// What holds where either of two may.
     pub fn join(&self, other: &Self) -> Self {
+        self.joined(other, MOST)
+    }
+
+    /// What an argument is that is either.
+    pub fn passed(&self, other: &Self) -> Self {
+        self.joined(other, ARGUMENT)
+    }
+
+    fn joined(&self, other: &Self, most: usize) -> Self {
         match (self, other) {
             (one, other) if one == other => one.clone(),
             (Self::Loaded, _) | (_, Self::Loaded) => Self::Loaded,
-            (Self::Known(one), Self::Known(other)) => union(one, other).map_or(Self::Any, Self::Known),
+            (Self::Known(one), Self::Known(other)) => union(one, other, most).map_or(Self::Any, Self::Known),
             (Self::Method(at, one), Self::Method(behind, other)) if at == behind => {
-                union(one, other).map_or(Self::Member(*at), |all| Self::Method(*at, all))
+                union(one, other, most).map_or(Self::Member(*at), |all| Self::Method(*at, all))
             }
             (Self::Method(at, _), Self::Member(behind)) | (Self::Member(behind), Self::Method(at, _))
                 if at == behind =>
@@ -86,12 +97,12 @@ impl Value {
     }
 }
 
-/// Both, ascending, if they are not too many.
-fn union(one: &[u64], other: &[u64]) -> Option<Vec<u64>> {
+/// Both, ascending, if they are not too many: one may hold the other.
+fn union(one: &[u64], other: &[u64], most: usize) -> Option<Vec<u64>> {
     let mut all: Vec<u64> = one.iter().chain(other).copied().collect();
     all.sort_unstable();
     all.dedup();
-    (all.len() <= MOST).then_some(all)
+    (all.len() <= most.max(one.len()).max(other.len())).then_some(all)
 }
 
 /// Hardware numbers of the registers that arguments are passed in.

@@ -179,7 +179,7 @@ impl<'b> Walk<'b> {
     fn pass(&mut self, node: usize, arguments: &[Value; 6]) {
         let Some(found) = self.nodes.get_mut(node) else { return };
         for (known, passed) in found.arguments.iter_mut().zip(arguments) {
-            *known = known.join(passed);
+            *known = known.passed(passed);
         }
         let (entry, state) = (found.entry, State::at_entry(&found.arguments));
         self.join(node, entry, &state);
@@ -281,7 +281,7 @@ impl<'b> Walk<'b> {
     /// A system call instruction with this number.
     pub fn system_call(&mut self, site: u64, number: Value) {
         let known = self.system_calls.entry(site).or_insert(Value::Known(Vec::new()));
-        *known = known.join(&number);
+        *known = known.passed(&number);
     }
 
     /// A call at `site` comes back to `next` if `callee` does; `behind` is what then holds.
