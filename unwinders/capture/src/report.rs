@@ -31,7 +31,7 @@ use crate::trace::{See, Stopped, Traced, trace};
 use crate::unchanged;
 use crate::words::is_overflow;
 use core::ops::ControlFlow;
-use surestack_module_map::ModuleMap;
+use surestack_module_map::{ModuleMap, Record};
 use surestack_reliable::{Doubted, Noted};
 use surestack_signal_frame::Signal;
 use surestack_walk::{Marker, Memory, Register, Registry, Regs, Sign};
@@ -296,7 +296,10 @@ impl<'p> Report<'p> {
         loop {
             match self.plan.modules.at(index) {
                 Ok(Some(module)) => {
-                    let _ = self.record.module(module);
+                    // The loader does not name the program itself.
+                    let program = self.plan.program.to_bytes();
+                    let path = if module.path.is_empty() { program } else { module.path };
+                    let _ = self.record.module(&Record { path, ..*module });
                     for (low, high) in module.code {
                         if unchanged::is_unchanged(pagemap, *low, *high) {
                             self.put(&Item::Unchanged { low: *low, high: *high });
@@ -319,7 +322,9 @@ impl<'p> Report<'p> {
         }
     }
 
-    fn threads(&mut self) {}
+    fn threads(&mut self) {
+        crate::others::record(self, 7);
+    }
 
     /// Says where the record is.
     fn say_where(&mut self) {
