@@ -85,6 +85,9 @@ impl Binary {
         if image.segments().iter().all(|segment| segment.kind != PT_LOAD) {
             return Err(not("it is not linked: the final program or library is what is verified"));
         }
+        if image.has_text_relocations() {
+            return Err(not("the loader changes its code (DT_TEXTREL): what it executes is not in the file"));
+        }
         let symbols = Symbols::of(&image);
         if symbols.is_empty() {
             return Err(not("it is stripped, and calls are followed by their names: verify it before it is stripped"));

@@ -36,6 +36,11 @@ pub(super) fn execute(
             state.scribble();
             return;
         }
+        // The product is twice as wide.
+        Mnemonic::Imul if instruction.op_count() == 1 => {
+            state.set(0, Value::Any);
+            return state.set(2, Value::Any);
+        }
         Mnemonic::Loop | Mnemonic::Loope | Mnemonic::Loopne => return state.set(1, Value::Any),
         _ => {}
     }

@@ -210,9 +210,9 @@ impl State {
             self.touch();
             return;
         };
-        // What lies above a stack pointer that was made here may be anything of the frame.
+        // Of a size that nobody tells; or above a stack pointer that was made here, where anything of the frame may be.
         if size == 0 || base != 0 && offset >= 0 {
-            self.touch();
+            self.scribble();
         }
         let end = offset.saturating_add(i64::from(size.max(1)));
         self.slots.retain(|(other, at), _| *other != base || *at >= end || at.saturating_add(8) <= offset);
