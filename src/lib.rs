@@ -67,6 +67,7 @@ pub mod symbol;
 pub mod this_process;
 mod thread_start;
 pub mod trace;
+pub mod verify;
 
 #[cfg(target_os = "linux")]
 pub use crash::{Guard, Handler, install};

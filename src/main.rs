@@ -12,6 +12,8 @@ mod process;
 mod report;
 #[path = "main/shared.rs"]
 mod shared;
+#[path = "main/verify_handler.rs"]
+mod verify_handler;
 
 use clap::{Parser, Subcommand};
 use std::io;
@@ -27,7 +29,8 @@ Examples:
   surestack check 1234 --functions targets      may these functions be replaced now?
 
 Exit codes: 0 all well, whatever the verdicts; 2 wrong usage; 3 nothing that can be read; 4 the report is partial, and says
-why; of check 0 apply, 1 retry later, 5 refuse; of check-cfi 1 something is contradicted";
+why; of check 0 apply, 1 retry later, 5 refuse; of check-cfi 1 something is contradicted; of
+verify-handler 1 something can be reached";
 
 /// Stack traces you can trust: every frame says how it was found, every trace whether it is reliable.
 #[derive(Parser)]
@@ -55,6 +58,9 @@ enum Command {
     Check(check::Check),
     /// Checks the unwind information of ELF files against their instructions
     CheckCfi(check_cfi::CheckCfi),
+    /// Lists what a signal handler can reach in a linked file that is not safe there
+    #[command(after_help = verify_handler::EXAMPLES)]
+    VerifyHandler(verify_handler::VerifyHandler),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +74,7 @@ fn main() -> ExitCode {
         }
         Command::Check(arguments) => return arguments.run(),
         Command::CheckCfi(arguments) => return arguments.run(),
+        Command::VerifyHandler(arguments) => return arguments.run(),
     };
     match outcome {
         Ok(Outcome::Whole) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@ use super::{existing, panic, prepared, threads_created};
 use crate::this_process;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use surestack_capture::{Threads, threads};
 
 static INSTALLED: Mutex<Option<Installed>> = Mutex::new(None);
 /// Signals that were ours and that somebody on top still passes on to us.
@@ -20,6 +21,8 @@ struct Installed {
     caught: Vec<Caught>,
     armed: Vec<Armed>,
     opened: Opened,
+    /// What other threads are asked with.
+    threads: Option<threads::Installed>,
 }
 
 /// A thread that did not do what it was asked.
@@ -74,7 +77,7 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     // Without one, panics are reported only when they end in an abort.
     let request = ask::free_signal();
     let published = prepared::publish(&handler, &opened, request.unwrap_or(0));
-    let mut now = Installed { caught: Vec::new(), armed, opened };
+    let mut now = Installed { caught: Vec::new(), armed, opened, threads: None };
     if let Err(source) = published {
         now.uninstall(&mut Vec::new());
         return Err(InstallError::System { what: "cannot make stacks for reports", source });
@@ -90,6 +93,8 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
             }
         }
     }
+    // Where somebody else asks threads already, reports ask in the same way; without a signal they say so.
+    now.threads = (handler.threads == Threads::All).then(|| threads::install(None).ok()).flatten();
     let beneath = now.caught.iter().filter(|caught| !caught.is_on_top()).map(|caught| caught.signal).collect();
     // Our own loads may fail from now on, if both signals come to us.
     surestack_capture::arm([libc::SIGSEGV, libc::SIGBUS].iter().all(|signal| handler.signals.contains(signal)));
@@ -122,6 +127,7 @@ fn arm(who: AlternateStacks) -> Result<(Vec<Armed>, Vec<Unanswered>), InstallErr
 impl Installed {
     fn uninstall(self, beneath: &mut Vec<Caught>) -> Uninstalled {
         let mut became = Uninstalled::default();
+        drop(self.threads);
         panic::unhook();
         surestack_capture::arm(false);
         // In the opposite order.

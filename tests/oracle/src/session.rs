@@ -58,6 +58,15 @@ impl Truth {
     }
 }
 
+/// A return address of a chain that somebody else has kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Where it lies.
+    pub slot: u64,
+    /// What it is.
+    pub address: u64,
+}
+
 /// The innermost frame that was called, and what it must hand back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Called {
@@ -127,23 +136,37 @@ impl Session {
     /// Starts `command` and brings it to where stepping begins.
     pub fn start(command: &mut Command, begin: Begin) -> Result<Session> {
         let pid = tracee::spawn(command)?.id() as i32;
-        let mut session = Session {
-            pid,
-            threads: HashMap::new(),
-            current: pid,
-            fresh: true,
-            ended: false,
-            code: Code::of(pid),
-            modules: Vec::new(),
-            modules_generation: 0,
-            modules_checked: 0,
-            counts: Counts::default(),
-        };
+        let mut session = Session::of(pid);
         if begin == Begin::Entry {
             session.run_to_entry()?;
         }
         session.adopt(pid)?;
         Ok(session)
+    }
+
+    /// Goes on with a traced process of one thread that is stopped where its chain is known: by the slot of each return
+    /// address, outermost first.
+    pub fn adopted(pid: i32, chain: &[Known]) -> Result<Session> {
+        let mut session = Session::of(pid);
+        session.adopt(pid)?;
+        let memory = Memory::of(pid);
+        let code = Code::of(pid);
+        let shadow = &mut session.thread()?.shadow;
+        for known in chain {
+            if memory.word(known.slot) != Some(known.address) {
+                return Err(Error::new(format!("{:#x} does not lie at {:#x}", known.address, known.slot)));
+            }
+            let (sp, sp_after) = (known.slot.wrapping_add(8), known.slot);
+            let called = Executed { effect: Effect::Call, next: known.address, sp, to: 0, sp_after };
+            shadow.executed(&called, &code);
+        }
+        Ok(session)
+    }
+
+    /// Lets the process go on untraced, delivering `signal` to the current thread first unless it is 0.
+    pub fn release(mut self, signal: i32) -> Result<()> {
+        self.ended = true;
+        tracee::detach(self.current, signal)
     }
 
     /// Executes one instruction of some thread. The first call only reports where the program is.
@@ -284,6 +307,21 @@ impl Session {
     /// What happened so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    fn of(pid: i32) -> Session {
+        Session {
+            pid,
+            threads: HashMap::new(),
+            current: pid,
+            fresh: true,
+            ended: false,
+            code: Code::of(pid),
+            modules: Vec::new(),
+            modules_generation: 0,
+            modules_checked: 0,
+            counts: Counts::default(),
+        }
     }
 
     fn run_to_entry(&mut self) -> Result<()> {

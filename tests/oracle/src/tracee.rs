@@ -97,6 +97,11 @@ pub fn resume(tid: i32) -> Result<()> {
     request(libc::PTRACE_CONT, tid, 0, 0)
 }
 
+/// Lets `tid` go on untraced, delivering `signal` first unless it is 0.
+pub fn detach(tid: i32, signal: i32) -> Result<()> {
+    request(libc::PTRACE_DETACH, tid, 0, signal as u64)
+}
+
 /// Writes a word into the text or data of a stopped task.
 pub fn poke(tid: i32, address: u64, word: u64) -> Result<()> {
     request(libc::PTRACE_POKEDATA, tid, address, word)

@@ -45,6 +45,8 @@ mod leave;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod names;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod others;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod page;
 mod plan;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

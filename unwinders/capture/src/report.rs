@@ -14,14 +14,14 @@
 
 use crate::context::{ARCH, Interrupted, stop};
 use crate::entry;
-use crate::file::{File, Name};
+use crate::file::File;
 use crate::kept::Kept;
 use crate::leave::signal as number;
 use crate::mapping::{Mapped, Mappings};
 use crate::memory::OwnMemory;
 use crate::message::{Call, Message, PANICS};
 use crate::plan::{Initial, Plan, Words};
-use crate::record::{Failure, Gap, Item, MessageKind, Occasion, Signature, ThreadState, Writer};
+use crate::record::{Failure, Gap, Item, MessageKind, Name, Occasion, Signature, ThreadState, Writer};
 use crate::request::{self, Requested};
 use crate::stack::{Fault, HandlerStack};
 use crate::surroundings::Surroundings;
@@ -31,7 +31,7 @@ use crate::trace::{See, Stopped, Traced, trace};
 use crate::unchanged;
 use crate::words::is_overflow;
 use core::ops::ControlFlow;
-use surestack_module_map::ModuleMap;
+use surestack_module_map::{ModuleMap, Record};
 use surestack_reliable::{Doubted, Noted};
 use surestack_signal_frame::Signal;
 use surestack_walk::{Marker, Memory, Register, Registry, Regs, Sign};
@@ -187,13 +187,13 @@ impl<'p> Report<'p> {
         let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         let name = name.get(..length).unwrap_or_default();
         self.put(&Item::Thread { tid, state: ThreadState::Crashed, pc, sp, name });
-        self.give_name(None);
+        // Its signature is not known yet.
+        self.give_name(0);
     }
 
     /// Names the file. Without a name it is lost with the process.
-    fn give_name(&mut self, signature: Option<u64>) {
-        const SECOND: u64 = 1_000_000_000;
-        let name = Name::of_record(self.realtime / SECOND, self.process, signature);
+    fn give_name(&mut self, signature: u64) {
+        let name = Name::new(self.realtime, self.process, signature);
         if let Err(error) = self.record.sink().name(name) {
             self.put(&Item::Gap { what: Gap::Place, number: u64::from(error.0.unsigned_abs()) });
         }
@@ -296,7 +296,10 @@ impl<'p> Report<'p> {
         loop {
             match self.plan.modules.at(index) {
                 Ok(Some(module)) => {
-                    let _ = self.record.module(module);
+                    // The loader does not name the program itself.
+                    let program = self.plan.program.to_bytes();
+                    let path = if module.path.is_empty() { program } else { module.path };
+                    let _ = self.record.module(&Record { path, ..*module });
                     for (low, high) in module.code {
                         if unchanged::is_unchanged(pagemap, *low, *high) {
                             self.put(&Item::Unchanged { low: *low, high: *high });
@@ -319,7 +322,9 @@ impl<'p> Report<'p> {
         }
     }
 
-    fn threads(&mut self) {}
+    fn threads(&mut self) {
+        crate::others::record(self, 7);
+    }
 
     /// Says where the record is.
     fn say_where(&mut self) {
@@ -347,7 +352,7 @@ impl<'p> Report<'p> {
         }
         self.put(&Item::Done { ns });
         let _ = self.record.flush();
-        self.give_name(signature);
+        self.give_name(signature.unwrap_or(0));
         let _ = self.record.flush();
         self.say_where();
     }

@@ -1,0 +1,109 @@
+//! Runs scenes, prints what became of them, and writes the table.
+
+use std::env;
+use std::ops::Range;
+use std::process::ExitCode;
+use surestack_crash_scenes::contender::{CONTENDERS, Contender};
+use surestack_crash_scenes::random::{Count, Way};
+use surestack_crash_scenes::victims::Victims;
+use surestack_crash_scenes::{random, run, scenes, table};
+use surestack_oracle::error::{Error, Result};
+
+const USAGE: &str = "usage: surestack-crash-scenes COMMAND
+    table [--write FILE]       every scene under every handler
+    scene NAME HANDLER         one of them, with everything it left
+    random N [HANDLER]         N (or FROM..TO) programs that die of a signal at a random instruction
+    calls N [HANDLER]          N programs that die of a random call through a bad pointer
+    list                       the scenes";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match command(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(words: &[&str]) -> Result<()> {
+    match words {
+        ["list"] => {
+            for scene in scenes::SCENES {
+                println!("{:24}{}", scene.name, scene.says);
+            }
+            Ok(())
+        }
+        ["scene", name, contender] => one(name, contender),
+        ["table"] => {
+            table::table(&Victims::built()?, &mut |row| print!("{row}"))?;
+            Ok(())
+        }
+        ["table", "--write", path] => {
+            let text = table::table(&Victims::built()?, &mut |row| print!("{row}"))?;
+            surestack_oracle::document::write(path, "crash handlers", &text)
+        }
+        ["random", number, rest @ ..] => many(Way::Signal, number, rest),
+        ["calls", number, rest @ ..] => many(Way::Call, number, rest),
+        _ => Err(Error::new(USAGE)),
+    }
+}
+
+/// From `FROM..TO`, or from nothing to a number.
+fn range(words: &str) -> Result<Range<usize>> {
+    let number = |word: &str| word.parse().map_err(|_| Error::new(format!("{word} is no number")));
+    match words.split_once("..") {
+        Some((from, to)) => Ok(number(from)?..number(to)?),
+        None => Ok(0..number(words)?),
+    }
+}
+
+fn many(way: Way, numbers: &str, rest: &[&str]) -> Result<()> {
+    let range = range(numbers)?;
+    let victims = Victims::built()?;
+    let contenders: Vec<Contender> = match rest {
+        [name] => vec![named(name)?],
+        _ => CONTENDERS.iter().copied().filter(|c| *c != Contender::Std).collect(),
+    };
+    for contender in contenders {
+        let mut count = Count::default();
+        for number in range.clone() {
+            random::sample(victims.of(contender)?, contender, way, number, &mut count)?;
+        }
+        println!("{}: {count}", contender.name());
+        for failure in count.failures.iter().take(20) {
+            println!("    {failure}");
+        }
+    }
+    Ok(())
+}
+
+fn named(contender: &str) -> Result<Contender> {
+    Contender::named(contender)
+        .ok_or_else(|| Error::new(format!("no handler is called {contender}, or it is not compiled in")))
+}
+
+fn one(name: &str, contender: &str) -> Result<()> {
+    let scene = scenes::named(name).ok_or_else(|| Error::new(format!("no scene is called {name}")))?;
+    let contender = named(contender)?;
+    let victims = Victims::built()?;
+    let victim = victims.of(contender)?;
+    let death = run::run(victim, &scene, contender)?;
+    println!("{}", death.text);
+    for truth in &death.truths {
+        println!("truth: pc {:x?}, survived {}, calls {:?}", truth.pc, truth.survived, truth.calls);
+        for entry in truth.chain.iter().take(40) {
+            println!("    {:x?}", entry.known);
+        }
+    }
+    println!("fate {:x?} in {:?}; {:?}", death.fate(), death.took, death.trace(contender, victim));
+    for left in &death.records {
+        println!("record: {} threads, done {}, {:?}", left.threads, left.done, left.troubles);
+        println!("    frames {:x?}", left.frames.iter().take(40).collect::<Vec<_>>());
+    }
+    println!("registers right: {:?}", death.registers_are_right());
+    println!("left in {}", death.directory.display());
+    Ok(())
+}
