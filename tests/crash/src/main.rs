@@ -6,20 +6,26 @@ use std::process::ExitCode;
 use surestack_crash_scenes::contender::{CONTENDERS, Contender};
 use surestack_crash_scenes::random::{Count, Way};
 use surestack_crash_scenes::victims::Victims;
-use surestack_crash_scenes::{random, run, scenes, table};
+use surestack_crash_scenes::{calls, random, run, scenes, table};
 use surestack_oracle::error::{Error, Result};
 
-const USAGE: &str = "usage: surestack-crash-scenes COMMAND
+const USAGE: &str = "usage: surestack-crash-scenes [--there] COMMAND
+    --there                    takes the victims beside this program, and does not build them
     table [--write FILE]       every scene under every handler
     scene NAME HANDLER         one of them, with everything it left
     random N [HANDLER]         N (or FROM..TO) programs that die of a signal at a random instruction
     calls N [HANDLER]          N programs that die of a random call through a bad pointer
+    calls-made NAME [HANDLER]  what it calls at signal time
     list                       the scenes";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match command(&words) {
+    let done = match words.as_slice() {
+        ["--there", rest @ ..] => command(Victims::there, rest),
+        all => command(Victims::built, all),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -28,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(words: &[&str]) -> Result<()> {
+fn command(victims: fn() -> Result<Victims>, words: &[&str]) -> Result<()> {
     match words {
         ["list"] => {
             for scene in scenes::SCENES {
@@ -36,17 +42,19 @@ fn command(words: &[&str]) -> Result<()> {
             }
             Ok(())
         }
-        ["scene", name, contender] => one(name, contender),
+        ["scene", name, contender] => one(&victims()?, name, contender),
         ["table"] => {
-            table::table(&Victims::built()?, &mut |row| print!("{row}"))?;
+            table::table(&victims()?, &mut |row| print!("{row}"))?;
             Ok(())
         }
         ["table", "--write", path] => {
-            let text = table::table(&Victims::built()?, &mut |row| print!("{row}"))?;
+            let text = table::table(&victims()?, &mut |row| print!("{row}"))?;
             surestack_oracle::document::write(path, "crash handlers", &text)
         }
-        ["random", number, rest @ ..] => many(Way::Signal, number, rest),
-        ["calls", number, rest @ ..] => many(Way::Call, number, rest),
+        ["calls-made", name] => made(&victims()?, name, "ours"),
+        ["calls-made", name, contender] => made(&victims()?, name, contender),
+        ["random", number, rest @ ..] => many(&victims()?, Way::Signal, number, rest),
+        ["calls", number, rest @ ..] => many(&victims()?, Way::Call, number, rest),
         _ => Err(Error::new(USAGE)),
     }
 }
@@ -60,9 +68,8 @@ fn range(words: &str) -> Result<Range<usize>> {
     }
 }
 
-fn many(way: Way, numbers: &str, rest: &[&str]) -> Result<()> {
+fn many(victims: &Victims, way: Way, numbers: &str, rest: &[&str]) -> Result<()> {
     let range = range(numbers)?;
-    let victims = Victims::built()?;
     let contenders: Vec<Contender> = match rest {
         [name] => vec![named(name)?],
         _ => CONTENDERS.iter().copied().filter(|c| *c != Contender::Std).collect(),
@@ -85,10 +92,19 @@ fn named(contender: &str) -> Result<Contender> {
         .ok_or_else(|| Error::new(format!("no handler is called {contender}, or it is not compiled in")))
 }
 
-fn one(name: &str, contender: &str) -> Result<()> {
+fn made(victims: &Victims, name: &str, contender: &str) -> Result<()> {
     let scene = scenes::named(name).ok_or_else(|| Error::new(format!("no scene is called {name}")))?;
     let contender = named(contender)?;
-    let victims = Victims::built()?;
+    println!("{:?}", calls::library(victims.of(contender)?, &scene, contender)?);
+    for name in calls::system(victims.of(contender)?, &scene, contender)? {
+        println!("{name}");
+    }
+    Ok(())
+}
+
+fn one(victims: &Victims, name: &str, contender: &str) -> Result<()> {
+    let scene = scenes::named(name).ok_or_else(|| Error::new(format!("no scene is called {name}")))?;
+    let contender = named(contender)?;
     let victim = victims.of(contender)?;
     let death = run::run(victim, &scene, contender)?;
     println!("{}", death.text);

@@ -15,11 +15,7 @@ pub struct Victims {
 impl Victims {
     /// Builds them.
     pub fn built() -> Result<Victims> {
-        let own = env::current_exe().map_err(|e| Error::system("this program's own path", e))?;
-        let mut programs = vec![Contender::Ours.program()];
-        if cfg!(feature = "peers") {
-            programs.push(Contender::Glibc.program());
-        }
+        let programs = programs();
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["build", "-q", "-p", "surestack-crash-scenes"]);
         command.args(programs.iter().flat_map(|program| ["--bin", program]));
@@ -35,8 +31,14 @@ impl Victims {
             Ok(status) => return Err(Error::new(format!("the victims were not built: {status}"))),
             Err(error) => return Err(Error::system("cannot run cargo", error)),
         }
+        Victims::there()
+    }
+
+    /// Takes those that lie beside this program, whatever they were built from.
+    pub fn there() -> Result<Victims> {
+        let own = env::current_exe().map_err(|e| Error::system("this program's own path", e))?;
         let at = |program| Ok((program, Victim::at(&own.with_file_name(program))?));
-        Ok(Victims { all: programs.into_iter().map(at).collect::<Result<_>>()? })
+        Ok(Victims { all: programs().into_iter().map(at).collect::<Result<_>>()? })
     }
 
     /// The program that has this contender.
@@ -45,4 +47,12 @@ impl Victims {
         let unbuilt = || Error::new(format!("{} is there with the feature `peers` only", contender.name()));
         found.map(|(_, victim)| victim).ok_or_else(unbuilt)
     }
+}
+
+fn programs() -> Vec<&'static str> {
+    let mut programs = vec![Contender::Ours.program()];
+    if cfg!(feature = "peers") {
+        programs.push(Contender::Glibc.program());
+    }
+    programs
 }
