@@ -137,7 +137,7 @@ fn listen(signal: i32) -> io::Result<syscall::SignalAction> {
 }
 
 /// A real-time signal with the default action, or one that a thread still owes us.
-fn free_signal() -> Option<i32> {
+pub(super) fn free_signal() -> Option<i32> {
     let answer = (answer as *const ()).addr();
     let is_free = |signal: &i32| {
         super::signals::action(*signal).is_ok_and(|action| action.handler == 0 || action.handler == answer)

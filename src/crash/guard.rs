@@ -1,12 +1,14 @@
 //! What is installed, and how it goes.
 
 use super::alternate::{self, Armed};
-use super::ask::Why;
+use super::ask::{self, Why};
 use super::builder::{AlternateStacks, Handler};
 use super::error::InstallError;
 use super::opened::Opened;
 use super::signals::{self, Caught};
-use super::{existing, panic, prepared, threads_created};
+#[cfg(feature = "threads")]
+use super::threads_created;
+use super::{existing, panic, prepared};
 use crate::this_process;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +20,8 @@ static BENEATH: Mutex<Vec<Caught>> = Mutex::new(Vec::new());
 /// What uninstalling undoes.
 struct Installed {
     caught: Vec<Caught>,
+    /// The signal by which threads ask for a report.
+    request: Option<Caught>,
     armed: Vec<Armed>,
     opened: Opened,
 }
@@ -71,12 +75,15 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     this_process::refresh();
     let directory = opened.directory().map(Path::to_owned);
     let (armed, unanswered) = arm(handler.alternate_stacks)?;
-    let published = prepared::publish(&handler, &opened);
-    let mut now = Installed { caught: Vec::new(), armed, opened };
+    // A thread that panics asks for its report by it. Where all are taken, panics are only kept for the next crash.
+    let request = ask::free_signal().unwrap_or(0);
+    let published = prepared::publish(&handler, &opened, request);
+    let mut now = Installed { caught: Vec::new(), request: None, armed, opened };
     if let Err(source) = published {
         now.uninstall(&mut Vec::new());
         return Err(InstallError::System { what: "cannot make stacks for reports", source });
     }
+    now.request = (request != 0).then(|| signals::catch(request).ok()).flatten();
     let mut beneath = lock(&BENEATH);
     for &signal in &handler.signals {
         let reaches_us = beneath.iter().position(|caught| caught.signal == signal);
@@ -111,6 +118,7 @@ fn arm(who: AlternateStacks) -> Result<(Vec<Armed>, Vec<Unanswered>), InstallErr
         return Ok((vec![this], Vec::new()));
     }
     // First, so that no thread is made in between that neither sees.
+    #[cfg(feature = "threads")]
     threads_created::give(true);
     let (mut armed, unanswered) = existing::arm();
     armed.push(this);
@@ -122,6 +130,9 @@ impl Installed {
         let mut became = Uninstalled::default();
         panic::unhook();
         surestack_capture::arm(false);
+        if let Some(request) = self.request.filter(|request| !request.release()) {
+            beneath.push(request);
+        }
         // In the opposite order.
         for caught in self.caught.into_iter().rev() {
             if caught.release() {
@@ -131,6 +142,7 @@ impl Installed {
             }
         }
         became.beneath = beneath.iter().map(|caught| caught.signal).collect();
+        #[cfg(feature = "threads")]
         threads_created::give(false);
         became.unanswered = existing::disarm(&self.armed);
         prepared::withdraw(self.opened);

@@ -5,11 +5,9 @@
 use super::builder::Handler;
 use super::environment::DIRECTORY;
 use super::error::InstallError;
-use std::ffi::CString;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use surestack_capture::syscall::Descriptor;
@@ -25,6 +23,7 @@ pub(super) struct Opened {
     places: [Option<Place>; 2],
     text: Option<OwnedFd>,
     maps: Option<OwnedFd>,
+    pagemap: Option<OwnedFd>,
     tasks: Option<OwnedFd>,
 }
 
@@ -54,6 +53,7 @@ impl Opened {
             places: [record, Place::new(&std::env::temp_dir()).ok()],
             text: standard_error().ok(),
             maps: read("/proc/self/maps").ok(),
+            pagemap: read("/proc/self/pagemap").ok(),
             tasks: read("/proc/self/task").ok(),
         })
     }
@@ -75,6 +75,7 @@ impl Opened {
                 .map(|place| Second { file: place.file.as_raw_fd(), directory: place.directory.as_raw_fd() }),
             text: number(&self.text),
             maps: number(&self.maps),
+            pagemap: number(&self.pagemap),
             tasks: number(&self.tasks),
             ..plan
         }
@@ -148,11 +149,4 @@ fn high_of(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     // SAFETY: it was just made.
     Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
-}
-
-/// The program's path.
-pub(super) fn program() -> CString {
-    let path =
-        std::env::current_exe().or_else(|_| File::open("/proc/self/exe").map(|_| PathBuf::from("/proc/self/exe")));
-    path.ok().and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()).unwrap_or_default()
 }

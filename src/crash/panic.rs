@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use surestack_capture::message::{Message, PANICS, TEXT};
+use surestack_capture::message::{PANICS, TEXT};
 use surestack_capture::syscall;
 
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
@@ -93,17 +93,24 @@ impl Ours {
         // std's frame that calls the hook has made this, and outlives all hooks.
         let inside = u64::try_from(std::ptr::from_ref(info).addr()).unwrap_or(0);
         let text = said.text.get(..said.length).unwrap_or_default();
-        let message = PANICS.keep(syscall::thread_id(), text, inside);
+        PANICS.keep(syscall::thread_id(), text, inside);
         (self.before)(info);
-        report(message);
+        report(text);
     }
 }
 
-/// Has a report made of this panic, here, where it happened.
-///
-/// Whoever makes it finds the frame that [`Message::inside`] lies in, and says so ([`Message::reported`]): then an abort
-/// that follows makes no second one.
-fn report(_message: Option<&Message>) {}
+/// Has a report made of this panic, here, where it happened. It finds the frame that the message's address lies in, by which
+/// an abort that follows is known to be the same crash.
+#[cfg(target_arch = "x86_64")]
+fn report(text: &[u8]) {
+    if let Some(plan) = surestack_capture::plan() {
+        // The kernel refuses where too many signals are queued: the previous hook has said what happened.
+        let _ = surestack_capture::request(plan, surestack_capture::record::Occasion::Panic, text);
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn report(_text: &[u8]) {}
 
 /// What a panic says.
 fn payload(payload: &dyn Any) -> &str {

@@ -49,12 +49,10 @@ global_asm!(
     ".cfi_def_cfa r15, 8",
     "mov rcx, rsp",
     "sub rsp, 8",
-    // (signal, siginfo, ucontext, sp) -> rax: DONE, PASS or the top of a stack; rdx: the handler to pass to, or the owner word
+    // (signal, siginfo, ucontext, sp) -> rax: the top of a stack, or 0 when nothing is left to do; rdx: the stack
     "call {claim}",
-    "cmp rax, {done}",
-    "je 5f",
-    "cmp rax, {pass}",
-    "je 4f",
+    "test rax, rax",
+    "jz 5f",
     "mov rbx, rdx",
     "mov rsp, rax",
     "and rsp, -16",
@@ -85,9 +83,7 @@ global_asm!(
     "mov dword ptr [rdi], 0",
     "test rdx, rdx",
     "jz 5f",
-    "4:",
     // As the kernel would have called it.
-    "mov rsp, r15",
     "sub rsp, 8",
     "mov rax, rdx",
     "mov rdi, r12",
@@ -123,8 +119,6 @@ global_asm!(
     claim = sym super::handler::surestack_claim,
     handle = sym super::handler::surestack_handle,
     finish = sym super::leave::surestack_finish,
-    done = const super::handler::DONE,
-    pass = const super::handler::PASS,
 );
 
 unsafe extern "C" {

@@ -5,27 +5,24 @@
 //!            a fault inside a step             the step has failed, the next one begins
 //!            faults without end                64 bytes, and the default action
 //!            a signal sent during a report     counted
-//!            nothing is planned any more       passed on
 //!            else                              a stack is taken
 //!   handle   steps 1 to 8, each tried          then whatever would have happened without us
+//!            uninstalled, somebody else's      only that
 //! ```
 
 use crate::attempt;
 use crate::context::Interrupted;
 use crate::leave;
 use crate::memory::recover;
-use crate::plan::{self, Plan};
+use crate::panicked;
+use crate::plan::{self, Chain, Plan};
 use crate::record::Storm;
 use crate::report::{Report, STEPS};
+use crate::request;
 use crate::stack::{Fault, HandlerStack};
 use crate::syscall::{self, AlternateStack, Clock};
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
-
-/// The signal is dealt with.
-pub(super) const DONE: usize = 0;
-/// It goes to the handler before ours.
-pub(super) const PASS: usize = 1;
 
 /// Faults of our own in one report, after which it is given up.
 const FAULTS: u32 = 32;
@@ -43,13 +40,13 @@ static REPORTING: AtomicU64 = AtomicU64::new(0);
 /// What the entry is told.
 #[repr(C)]
 pub(super) struct Claim {
-    /// [`DONE`], [`PASS`], or the top of the stack to go to.
-    what: usize,
-    /// The handler to pass the signal to, or the stack.
-    whose: usize,
+    /// The top of the stack to go to; 0 when the signal is dealt with.
+    top: usize,
+    /// The [`HandlerStack`].
+    stack: usize,
 }
 
-const NOTHING: Claim = Claim { what: DONE, whose: 0 };
+const NOTHING: Claim = Claim { top: 0, stack: 0 };
 
 /// Decides what a signal is to us. Runs on whatever stack the kernel chose.
 ///
@@ -65,11 +62,7 @@ pub(super) unsafe extern "C" fn surestack_claim(signal: i32, siginfo: usize, uco
         unsafe { saved(ucontext, RIP).write(next) };
         return NOTHING;
     }
-    let Some(plan) = plan::plan() else {
-        // SAFETY: as the caller promises.
-        let whose = unsafe { leave::pass(signal, &interrupted) };
-        return if whose == 0 { NOTHING } else { Claim { what: PASS, whose } };
-    };
+    let Some(plan) = plan::last_plan() else { return NOTHING };
     if let Some(stack) = plan.stacks.iter().find(|stack| stack.holds(sp)) {
         // SAFETY: as the caller promises.
         unsafe { nested(plan, stack, signal, &interrupted) };
@@ -79,7 +72,7 @@ pub(super) unsafe extern "C" fn surestack_claim(signal: i32, siginfo: usize, uco
     let deadline = syscall::now(Clock::Monotonic).saturating_add(plan.budget);
     loop {
         if let Some(stack) = plan.stacks.iter().find(|stack| stack.claim(thread)) {
-            return Claim { what: stack.high(), whose: core::ptr::from_ref(stack).expose_provenance() };
+            return Claim { top: stack.high(), stack: core::ptr::from_ref(stack).expose_provenance() };
         }
         // More threads report than there are stacks.
         if !nap(deadline) {
@@ -153,21 +146,68 @@ pub(super) unsafe extern "C" fn surestack_handle(signal: i32, siginfo: usize, uc
     let interrupted = Interrupted { ucontext, siginfo };
     let stack = core::ptr::with_exposed_provenance::<HandlerStack>(stack);
     // SAFETY: the claim's stacks are the plan's, which live for ever.
-    let (Some(stack), Some(plan)) = (unsafe { stack.as_ref() }, plan::plan()) else { return 0 };
+    let (Some(stack), Some(plan)) = (unsafe { stack.as_ref() }, plan::last_plan()) else { return 0 };
     let ours = AlternateStack { low: stack.low(), flags: 0, size: stack.high().saturating_sub(stack.low()) };
     // Faults from here on are answered below what runs now. The thread's own alternate stack is in the kernel's frame, from
     // where the entry sets it again.
     // SAFETY: the stack was claimed for this thread.
     let _ = unsafe { syscall::alternate_stack(Some(&ours)) };
 
-    let began = syscall::now(Clock::Monotonic);
-    if take_turn(began.saturating_add(plan.budget)) {
-        // SAFETY: as the caller promises.
-        unsafe { report(plan, stack, signal, &interrupted, began) };
-        REPORTING.store(0, Ordering::Release);
+    // SAFETY: as the caller promises.
+    let answer = unsafe { answer(plan, signal, &interrupted) };
+    if let Answer::Report | Answer::ReportAndEnd | Answer::ReportAndGoOn = answer {
+        let began = syscall::now(Clock::Monotonic);
+        if take_turn(began.saturating_add(plan.budget)) {
+            // SAFETY: as the caller promises.
+            unsafe { report(plan, stack, signal, &interrupted, began) };
+            REPORTING.store(0, Ordering::Release);
+        }
     }
+    let chain = match answer {
+        Answer::ReportAndGoOn => return 0,
+        Answer::Report | Answer::IsReported => plan.chain,
+        Answer::Pass => Chain::After,
+        Answer::ReportAndEnd | Answer::End => Chain::Never,
+    };
     // SAFETY: as the caller promises; the entry returns when this has, and what it is told to call.
-    unsafe { leave::next(plan, signal, &interrupted) }
+    unsafe { leave::before(signal, chain, &interrupted) }
+}
+
+/// What becomes of a signal.
+enum Answer {
+    /// A report, and then the handler before or the default action.
+    Report,
+    /// A report, and then the default action: the handler before is what it happened in.
+    ReportAndEnd,
+    /// A report that was asked for.
+    ReportAndGoOn,
+    /// No report, since there is one, and then the handler before or the default action.
+    IsReported,
+    /// The handler before, as if we were not here.
+    Pass,
+    /// The default action.
+    End,
+}
+
+/// # Safety
+/// `interrupted` is what the kernel passed to the entry.
+unsafe fn answer(plan: &Plan, signal: i32, interrupted: &Interrupted) -> Answer {
+    if plan::plan().is_none() {
+        return Answer::Pass;
+    }
+    if signal == plan.request {
+        // SAFETY: as the caller promises.
+        let information = unsafe { interrupted.information() };
+        return if request::of(&information).is_some() { Answer::ReportAndGoOn } else { Answer::Pass };
+    }
+    match (leave::is_in_chain(interrupted.ucontext), signal) {
+        // SAFETY: as the caller promises.
+        (false, leave::signal::ABRT) if unsafe { panicked::is_reported(plan, interrupted) } => Answer::IsReported,
+        (false, _) => Answer::Report,
+        // How it ends the process: std's does that for a stack overflow. The crash has been reported.
+        (true, leave::signal::ABRT) => Answer::End,
+        (true, _) => Answer::ReportAndEnd,
+    }
 }
 
 /// One report after the other: the first usually is the last.

@@ -9,8 +9,9 @@
 //! ```
 
 use crate::context::{Interrupted, SIGINFO};
-use crate::plan::{self, Chain, Plan};
+use crate::plan::{self, Chain};
 use crate::syscall::{self, SignalAction};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// The default action, as `sa_handler`.
 const DEFAULT: usize = 0;
@@ -41,52 +42,42 @@ fn faults_again(number: i32, code: i32) -> bool {
     is_fault(number, code) && !matches!(number, signal::TRAP | signal::SYS)
 }
 
+/// The thread in which a handler before ours is being called, and the address of the `ucontext_t` it was given.
+static CHAINED_IN: AtomicU32 = AtomicU32::new(0);
+static CHAINED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a signal interrupted a handler before ours that we called. One that left by `longjmp` is not taken for one that
+/// still runs: it ran further up its stack.
+pub(crate) fn is_in_chain(ucontext: usize) -> bool {
+    const ROOM: usize = 1 << 16;
+    let below = CHAINED.load(Ordering::Relaxed).checked_sub(ucontext);
+    below.is_some_and(|below| (1..ROOM).contains(&below)) && CHAINED_IN.load(Ordering::Relaxed) == syscall::thread_id()
+}
+
 /// Decides what follows a report: the handler to call, or 0 when everything is prepared for the return.
 ///
 /// # Safety
 /// `interrupted` is what the kernel passed to our handler, which returns next, in this thread.
-pub(crate) unsafe fn next(plan: &Plan, number: i32, interrupted: &Interrupted) -> usize {
+pub(crate) unsafe fn before(number: i32, chain: Chain, interrupted: &Interrupted) -> usize {
     let before = plan::remembered(number);
-    if plan.chain == Chain::After && !matches!(before.handler, DEFAULT | IGNORE) {
+    if chain == Chain::After && !matches!(before.handler, DEFAULT | IGNORE) {
         if before.flags & SA_RESETHAND != 0 {
             // The kernel would have done that before it called it.
             // SAFETY: the default action runs nothing.
             let _ = unsafe { syscall::signal_action(number, Some(&SignalAction::default())) };
         }
+        CHAINED.store(interrupted.ucontext, Ordering::Relaxed);
+        CHAINED_IN.store(syscall::thread_id(), Ordering::Relaxed);
         return before.handler;
     }
     // SAFETY: as the caller promises.
     let code = unsafe { code(interrupted) };
-    if before.handler == IGNORE && plan.chain != Chain::Never && !is_fault(number, code) {
+    if before.handler == IGNORE && chain != Chain::Never && !is_fault(number, code) {
         return 0;
     }
     // SAFETY: as the caller promises.
     unsafe { end(number, interrupted) };
     0
-}
-
-/// Decides what follows a signal that we have nothing to do with, and that reached us through somebody who was installed
-/// after us: the handler before us, or 0 when everything is prepared for the return.
-///
-/// # Safety
-/// As for [`next`].
-pub(crate) unsafe fn pass(number: i32, interrupted: &Interrupted) -> usize {
-    match plan::remembered(number).handler {
-        DEFAULT => {
-            // SAFETY: as the caller promises.
-            unsafe { end(number, interrupted) };
-            0
-        }
-        // The kernel lets nobody ignore a fault.
-        // SAFETY: as the caller promises.
-        IGNORE if is_fault(number, unsafe { code(interrupted) }) => {
-            // SAFETY: as the caller promises.
-            unsafe { end(number, interrupted) };
-            0
-        }
-        IGNORE => 0,
-        handler => handler,
-    }
 }
 
 /// Called by the entry when the handler before ours has returned.
@@ -95,6 +86,7 @@ pub(crate) unsafe fn pass(number: i32, interrupted: &Interrupted) -> usize {
 /// The arguments are what the kernel passed to our handler, which returns next.
 pub(crate) unsafe extern "C" fn surestack_finish(number: i32, siginfo: usize, ucontext: usize) {
     let interrupted = Interrupted { ucontext, siginfo };
+    CHAINED_IN.store(0, Ordering::Relaxed);
     // SAFETY: asks, and changes nothing.
     let now = unsafe { syscall::signal_action(number, None) };
     // It dealt with the signal, or reset the action and counts on it to come again: a signal that somebody sent does not.
@@ -107,7 +99,7 @@ pub(crate) unsafe extern "C" fn surestack_finish(number: i32, siginfo: usize, uc
 /// Makes the default action happen at the interrupted instruction, as soon as the handler returns.
 ///
 /// # Safety
-/// As for [`next`].
+/// As for [`before`].
 pub(crate) unsafe fn end(number: i32, interrupted: &Interrupted) {
     const ALL: u64 = u64::MAX;
     // SAFETY: as the caller promises.
@@ -138,7 +130,7 @@ pub(crate) unsafe fn end(number: i32, interrupted: &Interrupted) {
 /// `si_code`.
 ///
 /// # Safety
-/// As for [`next`].
+/// As for [`before`].
 unsafe fn code(interrupted: &Interrupted) -> i32 {
     // SAFETY: as the caller promises.
     let information: [u8; SIGINFO] = unsafe { interrupted.information() };
@@ -149,7 +141,7 @@ unsafe fn code(interrupted: &Interrupted) -> i32 {
 /// Takes a signal out of the mask that the return sets.
 ///
 /// # Safety
-/// As for [`next`].
+/// As for [`before`].
 unsafe fn unblock(number: i32, interrupted: &Interrupted) {
     /// Offset of `uc_sigmask` in the `ucontext_t` of x86_64.
     const MASK: usize = 296;

@@ -44,12 +44,18 @@ mod leave;
 mod names;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod page;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod panicked;
 mod plan;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod report;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod request;
 mod stack;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod text;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod unchanged;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod words;
 
@@ -58,9 +64,11 @@ pub use context::{ARCH, Interrupted, SIGINFO, stop};
 pub use entry::{entry, marker, restorer};
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
-pub use plan::{Chain, Plan, Second, Threads, Words, plan, publish, remember, remembered};
+pub use plan::{Chain, Initial, Plan, Second, Threads, Words, plan, publish, remember, remembered};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use report::{MARKER, markers};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub use request::request;
 pub use stack::HandlerStack;
 pub use surroundings::Surroundings;
 pub use trace::{BUDGET, See, Stopped, Traced, trace};

@@ -4,7 +4,9 @@ use crate::context::ARCH;
 use crate::kept::Shown;
 use crate::names::Names;
 use crate::plan::Words;
+use crate::record::Occasion;
 use crate::report::{Report, checked};
+use crate::request::Requested;
 use crate::text::Text;
 use crate::words::{describe, signal_name};
 use surestack_reliable::Verdict;
@@ -52,17 +54,25 @@ fn shown<'r>(report: &'r Report<'_>) -> impl Iterator<Item = &'r Shown> {
 }
 
 fn head(report: &mut Report<'_>) {
-    let Report { text, signal, name, thread, process, information, regs, overflow, message, message_length, .. } =
-        report;
+    let (requested, overflow) = (report.requested, report.overflow);
+    let Report { text, signal, name, thread, process, information, regs, message, message_length, .. } = report;
     let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    text.text("\n*** ").text(signal_name(*signal)).text(" in thread ").number(u64::from(*thread));
+    let what = match requested {
+        Some(Requested { occasion: Occasion::Panic, .. }) => "panic",
+        Some(_) => "report",
+        None => signal_name(*signal),
+    };
+    text.text("\n*** ").text(what).text(" in thread ").number(u64::from(*thread));
     text.text(" (").bytes(name.get(..length).unwrap_or_default()).text(") of process ").number(u64::from(*process));
     text.text(" (").bytes(report.plan.program.to_bytes()).text("): ");
     match message.get(..*message_length).filter(|message| !message.is_empty()) {
         Some(message) => {
             text.bytes(message.strip_suffix(b"\n").unwrap_or(message));
         }
-        None => describe(text, information, regs.get(Register::PC).unwrap_or_default(), *overflow),
+        None if requested.is_some() => {
+            text.text("asked for by the program");
+        }
+        None => describe(text, information, regs.get(Register::PC).unwrap_or_default(), overflow),
     }
     text.end();
 }

@@ -6,7 +6,7 @@
 use crate::stack::HandlerStack;
 use crate::syscall::{Descriptor, SignalAction};
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use surestack_module_map::ModuleMap;
 
 /// When handlers that were there before are called.
@@ -54,6 +54,8 @@ pub struct Plan {
     pub modules: &'static ModuleMap,
     /// Stacks to make reports on.
     pub stacks: &'static [HandlerStack],
+    /// The real-time signal by which a thread asks for a report of itself ([`crate::request`]).
+    pub request: i32,
     /// Nanoseconds that a report may take.
     pub budget: u64,
     /// When other handlers are called.
@@ -70,14 +72,29 @@ pub struct Plan {
     pub record: Option<Descriptor>,
     /// The directory in which it gets its name.
     pub directory: Option<Descriptor>,
+    /// That directory's path.
+    pub place: &'static CStr,
     /// `/proc/self/maps`.
     pub maps: Option<Descriptor>,
+    /// `/proc/self/pagemap`.
+    pub pagemap: Option<Descriptor>,
     /// `/proc/self/task`.
     pub tasks: Option<Descriptor>,
+    /// The stack pointer that the kernel gave the program (`/proc/self/stat`, field 28), and its auxiliary vector.
+    pub initial: Initial,
     /// Address of the pointer that libc sets to its last words before it aborts (`__abort_msg`).
     pub abort_message: Option<usize>,
     /// The program's path.
     pub program: &'static CStr,
+}
+
+/// How the program was begun.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Initial {
+    /// Its first stack pointer, if the kernel tells.
+    pub sp: Option<u64>,
+    /// The auxiliary vector as the kernel wrote it (`/proc/self/auxv`).
+    pub auxv: &'static [u8],
 }
 
 /// A place for text beside standard error.
@@ -90,15 +107,24 @@ pub struct Second {
 }
 
 static PLAN: AtomicPtr<Plan> = AtomicPtr::new(core::ptr::null_mut());
+/// Whether reports are made. The last plan stays when they are not: signals are passed on from its stacks.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
 
 /// From now on handlers follow this plan; with none they pass every signal on to the handler before.
 pub fn publish(plan: Option<&'static Plan>) {
-    let plan = plan.map_or(core::ptr::null_mut(), |plan| core::ptr::from_ref(plan).cast_mut());
-    PLAN.store(plan, Ordering::Release);
+    if let Some(plan) = plan {
+        PLAN.store(core::ptr::from_ref(plan).cast_mut(), Ordering::Release);
+    }
+    ACTIVE.store(plan.is_some(), Ordering::Release);
 }
 
 /// The plan in force.
 pub fn plan() -> Option<&'static Plan> {
+    last_plan().filter(|_| ACTIVE.load(Ordering::Acquire))
+}
+
+/// The plan that was in force last.
+pub(crate) fn last_plan() -> Option<&'static Plan> {
     // SAFETY: null, or what was published, which lives for ever.
     unsafe { PLAN.load(Ordering::Acquire).as_ref() }
 }

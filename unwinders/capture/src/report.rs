@@ -13,20 +13,24 @@
 
 use crate::context::{ARCH, Interrupted, stop};
 use crate::entry;
-use crate::file::File;
+use crate::file::{File, Name};
 use crate::kept::Kept;
 use crate::leave::signal as number;
 use crate::mapping::{Mapped, Mappings};
 use crate::memory::OwnMemory;
-use crate::plan::{Plan, Words};
-use crate::record::{Failure, Gap, Item, MessageKind, Occasion, ThreadState, Writer};
+use crate::panicked::Caller;
+use crate::plan::{Initial, Plan, Words};
+use crate::record::{Failure, Gap, Item, MessageKind, Occasion, Signature, ThreadState, Writer};
+use crate::request::{self, Requested};
 use crate::stack::{Fault, HandlerStack};
 use crate::surroundings::Surroundings;
 use crate::syscall::{self, Clock};
 use crate::text::Text;
 use crate::trace::{See, Stopped, Traced, trace};
+use crate::unchanged;
 use crate::words::is_overflow;
 use core::ops::ControlFlow;
+use surestack_module_map::ModuleMap;
 use surestack_reliable::{Doubted, Noted};
 use surestack_signal_frame::Signal;
 use surestack_walk::{Marker, Memory, Register, Registry, Regs, Sign};
@@ -44,6 +48,7 @@ pub(crate) struct Report<'p> {
     pub stack: &'p HandlerStack,
     pub interrupted: Interrupted,
     pub signal: i32,
+    pub requested: Option<Requested>,
     pub information: Signal,
     pub regs: Regs,
     pub process: u32,
@@ -57,6 +62,7 @@ pub(crate) struct Report<'p> {
     pub traced: Option<Traced>,
     pub doubts: usize,
     pub overflow: bool,
+    pub signature: Signature,
     pub message: [u8; MESSAGE],
     pub message_length: usize,
     pub around: Surroundings<'p>,
@@ -73,6 +79,8 @@ impl<'p> Report<'p> {
             stack,
             interrupted,
             signal,
+            // SAFETY: the handler has not returned.
+            requested: if signal == plan.request { request::of(&unsafe { interrupted.information() }) } else { None },
             information: Signal::default(),
             regs: Regs::new(),
             process,
@@ -86,6 +94,7 @@ impl<'p> Report<'p> {
             traced: None,
             doubts: 0,
             overflow: false,
+            signature: Signature::new(),
             message: [0; MESSAGE],
             message_length: 0,
             around: Surroundings::new(plan.modules, Mappings::new(maps)),
@@ -134,7 +143,7 @@ impl<'p> Report<'p> {
         self.regs = regs.unwrap_or_default();
         self.information = signal.unwrap_or(Signal { number: self.signal, ..Signal::default() });
         let _ = self.record.begin(ARCH);
-        self.put(&Item::Occasion(Occasion::Signal));
+        self.put(&Item::Occasion(self.requested.map_or(Occasion::Signal, |requested| requested.occasion)));
         self.put(&Item::Process {
             pid: self.process,
             ppid: syscall::parent_id(),
@@ -145,6 +154,8 @@ impl<'p> Report<'p> {
             page: 4096,
             exe: self.plan.program.to_bytes(),
         });
+        let Initial { sp, auxv } = self.plan.initial;
+        self.put(&Item::Initial { sp, auxv });
         self.put(&Item::Signal { tid: self.thread, info: &info });
         let (tid, regs) = (self.thread, self.regs);
         self.put(&Item::Registers { tid, regs });
@@ -153,6 +164,16 @@ impl<'p> Report<'p> {
         let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         let name = name.get(..length).unwrap_or_default();
         self.put(&Item::Thread { tid, state: ThreadState::Crashed, pc, sp, name });
+        self.give_name(None);
+    }
+
+    /// Names the file. Without a name it is lost with the process.
+    fn give_name(&mut self, signature: Option<u64>) {
+        const SECOND: u64 = 1_000_000_000;
+        let name = Name::of_record(self.realtime / SECOND, self.process, signature);
+        if let Err(error) = self.record.sink().name(name) {
+            self.put(&Item::Gap { what: Gap::Place, number: u64::from(error.0.unsigned_abs()) });
+        }
     }
 
     fn trace(&mut self) {
@@ -164,6 +185,12 @@ impl<'p> Report<'p> {
             record: &mut self.record,
             kept: &mut self.kept,
             doubts: &mut self.doubts,
+            signature: &mut self.signature,
+            modules: self.plan.modules,
+            caller: match self.requested.map(|requested| requested.occasion) {
+                Some(Occasion::Panic) => Caller::of(self.thread),
+                _ => Caller::default(),
+            },
             tid: self.thread,
             deadline,
         };
@@ -175,28 +202,40 @@ impl<'p> Report<'p> {
     }
 
     fn message(&mut self) {
-        if self.signal != number::ABRT {
-            return;
-        }
-        let Some(place) = self.plan.abort_message.and_then(|place| u64::try_from(place).ok()) else { return };
         let memory = checked();
-        // struct abort_msg_s { unsigned int size; char msg[]; }, glibc's include/stdlib.h.
-        let Ok(message) = memory.word(place) else { return };
+        let (kind, place) = match self.requested {
+            Some(requested) => (MessageKind::Panic, Ok(Some(requested.message))),
+            None if self.signal == number::ABRT => (MessageKind::Abort, self.last_words(&memory)),
+            None => return,
+        };
+        let place = match place {
+            Ok(Some(place)) => place,
+            Ok(None) => return,
+            Err(address) => return self.put(&Item::Gap { what: Gap::Message, number: address }),
+        };
+        let (at, length) = place;
+        let room = self.message.get_mut(..length.min(MESSAGE)).unwrap_or_default();
+        if memory.read(at, room).is_err() {
+            return self.put(&Item::Gap { what: Gap::Message, number: at });
+        }
+        self.message_length = room.iter().position(|byte| *byte == 0).unwrap_or(room.len());
+        let text = self.message.get(..self.message_length).unwrap_or_default();
+        if !text.is_empty() {
+            let _ = self.record.put(&Item::Message { kind, text });
+        }
+    }
+
+    /// Where libc left what it had to say before it aborts: address and length, or the address that cannot be read.
+    fn last_words(&self, memory: &OwnMemory<'_>) -> Result<Option<(u64, usize)>, u64> {
+        let Some(place) = self.plan.abort_message.and_then(|place| u64::try_from(place).ok()) else { return Ok(None) };
+        // struct abort_msg_s { unsigned int size; char msg[]; }, glibc's include/stdlib.h. The size is of both.
+        let message = memory.word(place).map_err(|_| place)?;
         if message == 0 {
-            return;
+            return Ok(None);
         }
-        let size = memory.value(message, 4).ok().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
-        let size = size.saturating_sub(4).min(MESSAGE);
-        let room = self.message.get_mut(..size).unwrap_or_default();
-        match memory.read(message.saturating_add(4), room) {
-            Ok(()) => {
-                let shown = room.iter().position(|byte| *byte == 0).unwrap_or(room.len());
-                self.message_length = shown;
-                let text = self.message.get(..shown).unwrap_or_default();
-                let _ = self.record.put(&Item::Message { kind: MessageKind::Abort, text });
-            }
-            Err(_) => self.put(&Item::Gap { what: Gap::Message, number: message }),
-        }
+        let size = memory.value(message, 4).map_err(|_| message)?;
+        let length = usize::try_from(size).unwrap_or_default().saturating_sub(4);
+        Ok(Some((message.saturating_add(4), length)))
     }
 
     fn mappings(&mut self) {
@@ -230,11 +269,18 @@ impl<'p> Report<'p> {
     }
 
     fn modules(&mut self) {
+        // A forked child's is another file.
+        let pagemap = self.plan.pagemap.filter(|_| self.process == self.plan.process);
         let mut index = 0_usize;
         loop {
             match self.plan.modules.at(index) {
                 Ok(Some(module)) => {
                     let _ = self.record.module(module);
+                    for (low, high) in module.code {
+                        if unchanged::is_unchanged(pagemap, *low, *high) {
+                            self.put(&Item::Unchanged { low: *low, high: *high });
+                        }
+                    }
                 }
                 Ok(None) => return,
                 Err(_) => {
@@ -254,6 +300,16 @@ impl<'p> Report<'p> {
 
     fn threads(&mut self) {}
 
+    /// Says where the record is.
+    fn say_where(&mut self) {
+        let Some(name) = self.record.sink().named() else { return };
+        if self.plan.words != Words::None {
+            self.text.text("recorded: `surestack report ").bytes(self.plan.place.to_bytes()).text("/");
+            self.text.bytes(name.to_bytes()).text("` names all functions and judges the trace").end();
+            self.text.flush();
+        }
+    }
+
     fn finish(&mut self) {
         let dropped = self.stack.dropped();
         if dropped > 0 {
@@ -264,8 +320,15 @@ impl<'p> Report<'p> {
             self.put(&Item::Gap { what: Gap::Bytes, number: lost });
         }
         let ns = syscall::now(Clock::Monotonic).saturating_sub(self.began);
+        let signature = self.traced.map(|traced| self.signature.value(traced.believed));
+        if let Some(signature) = signature {
+            self.put(&Item::Signature(signature));
+        }
         self.put(&Item::Done { ns });
         let _ = self.record.flush();
+        self.give_name(signature);
+        let _ = self.record.flush();
+        self.say_where();
     }
 }
 
@@ -286,6 +349,9 @@ struct Crashed<'r> {
     record: &'r mut Writer<File>,
     kept: &'r mut Kept,
     doubts: &'r mut usize,
+    signature: &'r mut Signature,
+    modules: &'r ModuleMap,
+    caller: Caller,
     tid: u32,
     deadline: u64,
 }
@@ -295,7 +361,10 @@ impl See for Crashed<'_> {
         const OFTEN: usize = 64;
         let index = self.kept.count();
         self.kept.push(frame);
+        self.caller.see(frame);
         let _ = self.record.frame(self.tid, index, frame);
+        let module = self.modules.look_up(frame.pc.lookup()).ok().and_then(|(found, _)| found);
+        self.signature.see(index, frame, module.map(|found| (found.record.path, found.record.bias)));
         if index.is_multiple_of(OFTEN) && syscall::now(Clock::Monotonic) > self.deadline {
             return ControlFlow::Break(());
         }

@@ -259,10 +259,20 @@ pub unsafe fn signal_action(signal: i32, new: Option<&SignalAction>) -> Answer<S
 /// Sets which signals are blocked, and says which were.
 pub fn set_blocked(mask: u64) -> Answer<u64> {
     const SIG_SETMASK: usize = 2;
+    change_mask(SIG_SETMASK, mask)
+}
+
+/// Unblocks signals, and says which were blocked.
+pub fn unblock(mask: u64) -> Answer<u64> {
+    const SIG_UNBLOCK: usize = 1;
+    change_mask(SIG_UNBLOCK, mask)
+}
+
+fn change_mask(how: usize, mask: u64) -> Answer<u64> {
     let mut old = 0_u64;
     let [new, place] = [(&raw const mask).expose_provenance(), (&raw mut old).expose_provenance()];
     // SAFETY: the kernel reads one word and writes the other.
-    unsafe { call(number::RT_SIGPROCMASK, [SIG_SETMASK, new, place, size_of::<u64>(), 0, 0]) }?;
+    unsafe { call(number::RT_SIGPROCMASK, [how, new, place, size_of::<u64>(), 0, 0]) }?;
     Ok(old)
 }
 
