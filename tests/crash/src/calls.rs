@@ -60,7 +60,8 @@ fn handled(log: &str) -> BTreeSet<String> {
     for line in log.lines() {
         let Some((tid, what)) = line.split_once(' ') else { continue };
         let (depth, what) = (depths.entry(tid).or_default(), what.trim_start());
-        if what.starts_with("--- SIG") {
+        // Nobody handles the death of a child.
+        if what.starts_with("--- SIG") && !what.starts_with("--- SIGCHLD") {
             *depth += 1;
         } else if *depth > 0 && !what.starts_with("<... ") && !what.starts_with("+++") {
             if let Some((name, _)) = what.split_once('(') {

@@ -77,7 +77,7 @@ fn many(victims: &Victims, way: Way, numbers: &str, rest: &[&str]) -> Result<()>
     for contender in contenders {
         let mut count = Count::default();
         for number in range.clone() {
-            random::sample(victims.of(contender)?, contender, way, number, &mut count)?;
+            random::sample(victims.of(contender)?, contender, way, number, &mut count);
         }
         println!("{}: {count}", contender.name());
         for failure in count.failures.iter().take(20) {
