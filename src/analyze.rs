@@ -1,8 +1,10 @@
 //! Snapshot → report.
 
 mod process;
+mod record;
 
 pub use process::process;
+pub use record::record;
 
 use crate::error::Error;
 use crate::fold::{Fold, Folded};
@@ -118,12 +120,7 @@ pub fn snapshot_of(
             groups.add(thread, walked);
         }
     }
-    for (threads, walked) in groups.list {
-        let Some(first) = threads.first() else { continue };
-        let mut report = analysis.report(first, walked);
-        report.threads = threads.iter().map(|thread| name(thread)).collect();
-        printer.thread(&report)?;
-    }
+    groups.print(&analysis, printer)?;
     let tail = analysis.tail();
     printer.tail(&tail)?;
     Ok(if tail.is_partial() { Outcome::Partial } else { Outcome::Whole })
@@ -204,7 +201,7 @@ impl<'s> Analysis<'s> {
     fn walk(&self, thread: &Thread) -> Walked {
         let mut fold = Fold::default();
         let judged = self.tracer.walk(&thread.regs, thread.stop, |frame| {
-            fold.push((frame.pc.value(), look_of(frame)), self.bare(thread, frame));
+            fold.push((frame.pc.value(), look_of(frame.pc, frame.link)), self.bare(thread, frame));
         });
         Walked { frames: fold.finish(), judged }
     }
@@ -219,12 +216,15 @@ impl<'s> Analysis<'s> {
             sp: frame.regs.get(self.snapshot.arch.sp),
             callee_cfa: frame.callee_cfa,
             regs: keep.then(|| Box::new(*frame.regs)),
-            delivered: self.delivered(frame).map(|signal| {
-                let interrupted = Thread { regs: *frame.regs, signal: Some(signal), ..thread.clone() };
-                let what = words::what(self.snapshot, &interrupted, &|pc| self.function(pc));
-                Box::new(Delivered { signal, what })
-            }),
+            delivered: self.delivered(frame).map(|signal| self.told(thread, frame.regs, signal)),
         }
+    }
+
+    /// A signal that interrupted a thread where it had these registers.
+    fn told(&self, thread: &Thread, regs: &Regs, signal: SignalInfo) -> Box<Delivered> {
+        let interrupted = Thread { regs: *regs, signal: Some(signal), ..thread.clone() };
+        let what = words::what(self.snapshot, &interrupted, &|pc| self.function(pc));
+        Box::new(Delivered { signal, what })
     }
 
     fn report(&self, thread: &Thread, walked: Walked) -> ThreadReport {
@@ -299,6 +299,7 @@ impl<'s> Analysis<'s> {
             signal_number: crashed.map(|thread| thread.stop.signal).filter(|number| *number != 0),
             what: crashed.map(|thread| words::end(self.snapshot, thread, &|pc| self.function(pc))).unwrap_or_default(),
             held: None,
+            recorded: None,
         }
     }
 
@@ -331,6 +332,16 @@ struct Groups<'s> {
 }
 
 impl<'s> Groups<'s> {
+    fn print(self, analysis: &Analysis<'s>, printer: &mut dyn Printer) -> Result<(), Error> {
+        for (threads, walked) in self.list {
+            let Some(first) = threads.first() else { continue };
+            let mut report = analysis.report(first, walked);
+            report.threads = threads.iter().map(|thread| name(thread)).collect();
+            printer.thread(&report)?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, thread: &'s Thread, walked: Walked) {
         let look = walked.frames.iter().map(|folded| match folded {
             Folded::One(frame) => (frame.pc.value(), 0),
@@ -350,8 +361,8 @@ fn as_word(number: usize) -> u64 {
 }
 
 /// What tells two frames with the same pc apart in a report.
-fn look_of(frame: &Frame<'_>) -> u64 {
-    u64::from(frame.link == Link::Call) << 1 | u64::from(frame.pc.is_exact())
+fn look_of(pc: CodeAddress, link: Link) -> u64 {
+    u64::from(link == Link::Call) << 1 | u64::from(pc.is_exact())
 }
 
 fn name(thread: &Thread) -> ThreadName {

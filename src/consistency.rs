@@ -23,6 +23,8 @@ mod expand;
 mod functions;
 mod json;
 mod names;
+#[cfg(target_os = "linux")]
+pub mod own;
 mod permit;
 mod scan;
 mod setjmp;

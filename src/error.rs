@@ -27,6 +27,14 @@ pub enum Error {
         /// What it is instead, or what is missing.
         why: String,
     },
+    /// The file is no record of a kind that can be read.
+    #[error("{} is not a record: {why}; give the file that a handler of ours left (`NAME.surestack`)", path.display())]
+    NotRecord {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead, or what is missing.
+        why: String,
+    },
     /// The bytes are no ELF file of a kind that can be read.
     #[error("{what} is not a usable ELF file: {why}")]
     NotElf {
@@ -60,6 +68,12 @@ pub enum Error {
         pid: u32,
         /// Why not.
         why: Refusal,
+    },
+    /// Our own threads cannot be held or judged.
+    #[error("this process cannot check itself: {why}")]
+    Ourselves {
+        /// Why not.
+        why: String,
     },
     /// The thread that was asked for is not there.
     #[error("there is no thread {id}; there are {}", list(known))]

@@ -16,6 +16,7 @@ mod text;
 
 pub use files::FileProofs;
 pub use text::Unprobed;
+pub(crate) use text::own_vdso;
 mod row;
 
 use crate::analysis::Text;

@@ -56,6 +56,7 @@ mod fold;
 pub mod image;
 mod kept;
 pub mod marker;
+pub mod previous;
 pub mod proof;
 pub mod report;
 pub mod rows;
@@ -66,10 +67,12 @@ pub mod symbol;
 pub mod this_process;
 mod thread_start;
 pub mod trace;
+pub mod verify;
 
 #[cfg(target_os = "linux")]
 pub use crash::{Guard, Handler, install};
 pub use error::Error;
+pub use previous::{previous_crash, previous_crash_in};
 pub use surestack_reliable::{Doubt, Doubted, Verdict};
 /// The nouns of stack walking: what an unwinder of your own is written against.
 pub use surestack_walk as walk;

@@ -8,8 +8,12 @@ mod check_cfi;
 mod core_file;
 #[path = "main/process.rs"]
 mod process;
+#[path = "main/report.rs"]
+mod report;
 #[path = "main/shared.rs"]
 mod shared;
+#[path = "main/verify_handler.rs"]
+mod verify_handler;
 
 use clap::{Parser, Subcommand};
 use std::io;
@@ -21,10 +25,12 @@ const EXAMPLES: &str = "\
 Examples:
   surestack core core.1234                      what happened, and every thread's stack
   surestack process 1234                        every thread's stack of a running process
+  surestack report 1795-4711-9feb.surestack     what a crash handler recorded, with names and verdicts
   surestack check 1234 --functions targets      may these functions be replaced now?
 
 Exit codes: 0 all well, whatever the verdicts; 2 wrong usage; 3 nothing that can be read; 4 the report is partial, and says
-why; of check 0 apply, 1 retry later, 5 refuse; of check-cfi 1 something is contradicted";
+why; of check 0 apply, 1 retry later, 5 refuse; of check-cfi 1 something is contradicted; of
+verify-handler 1 something can be reached";
 
 /// Stack traces you can trust: every frame says how it was found, every trace whether it is reliable.
 #[derive(Parser)]
@@ -42,6 +48,9 @@ enum Command {
     /// Reports every thread's stack of a running process, which is stopped for a moment
     #[command(after_help = process::EXAMPLES)]
     Process(process::Process),
+    /// Reports what happened to the process whose crash handler left a record
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::Report),
     /// Answers lines of JSON about stopped threads, for other tools (docs/serve.md)
     Serve,
     /// Says whether functions of a process may be replaced now, or could have been in a core file
@@ -49,18 +58,23 @@ enum Command {
     Check(check::Check),
     /// Checks the unwind information of ELF files against their instructions
     CheckCfi(check_cfi::CheckCfi),
+    /// Lists what a signal handler can reach in a linked file that is not safe there
+    #[command(after_help = verify_handler::EXAMPLES)]
+    VerifyHandler(verify_handler::VerifyHandler),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Core(arguments) => arguments.run(),
         Command::Process(arguments) => arguments.run(),
+        Command::Report(arguments) => arguments.run(),
         Command::Serve => {
             let (input, output) = (io::stdin().lock(), io::stdout().lock());
             surestack::serve::serve(input, output).map(|()| Outcome::Whole).map_err(Error::Write)
         }
         Command::Check(arguments) => return arguments.run(),
         Command::CheckCfi(arguments) => return arguments.run(),
+        Command::VerifyHandler(arguments) => return arguments.run(),
     };
     match outcome {
         Ok(Outcome::Whole) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@ pub mod json;
 mod samples;
 mod signals;
 pub mod text;
+mod when;
 pub mod words;
 
 use crate::image::BuildId;
@@ -19,7 +20,7 @@ use crate::snapshot::{Absence, Absent, Gap, Identity, Process, SignalInfo};
 use crate::symbol::Symbol;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use surestack_reliable::{Doubted, Verdict};
 use surestack_walk::{Arch, CodeAddress, End, FoundBy, Link, Regs, Why};
 
@@ -63,6 +64,28 @@ pub struct Head {
     pub what: String,
     /// For how long the process was stopped for this report, if it lives.
     pub held: Option<Duration>,
+    /// What only a record of a handler tells, if the report is about one.
+    pub recorded: Option<FromRecord>,
+}
+
+/// What a handler recorded beside traces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FromRecord {
+    /// When it was written.
+    pub time: Option<SystemTime>,
+    /// What the program said before it died: who made it (`abort`, `assert`, `panic`), and the text.
+    pub messages: Vec<(&'static str, String)>,
+    /// What the crash may be told by from others.
+    pub signatures: Signatures,
+}
+
+/// Numbers that are the same for crashes of the same kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signatures {
+    /// By places in code, as file names of records have it: [`surestack_capture::record::Signature`].
+    pub places: Option<u64>,
+    /// By names of functions, which another build of the program may have in common; where there are names.
+    pub functions: Option<u64>,
 }
 
 /// The trace of one thread, or of several that are the same.

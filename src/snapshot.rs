@@ -6,6 +6,7 @@ pub mod core_file;
 pub mod initial_stack;
 mod placement;
 pub mod process;
+pub mod record;
 mod registers;
 mod restart;
 
@@ -49,6 +50,8 @@ pub struct Process {
     pub user: Option<u32>,
     /// The auxiliary vector, in the kernel's order.
     pub auxv: Vec<(u64, u64)>,
+    /// The stack pointer with which it began, where the target says so; else it is looked for on the stack.
+    pub initial_sp: Option<u64>,
 }
 
 impl Process {
@@ -102,6 +105,14 @@ pub enum Absence {
     Exited,
     /// It is no thread of the process and shares its memory: a vfork child, a task made by clone with `CLONE_VM`.
     SharesMemory,
+    /// It was asked to record itself and did not answer in time.
+    Silent,
+    /// It was not asked to record itself: there was no room or no time, or it was not wanted.
+    NotAsked,
+    /// It could not be asked to record itself.
+    Refused,
+    /// Nothing of it is left in a record.
+    Lost,
 }
 
 /// A `siginfo_t`, as far as it is of use.
@@ -161,6 +172,16 @@ pub enum Gap {
     },
     /// Something about a live process that could not be found out.
     Unchecked {
+        /// What, in words.
+        what: String,
+    },
+    /// A step of the handler that wrote a record came to nothing.
+    StepFailed {
+        /// Which, and why, in words.
+        what: String,
+    },
+    /// Something that the handler which wrote a record could not record, or did elsewhere than it should.
+    NotRecorded {
         /// What, in words.
         what: String,
     },

@@ -147,6 +147,11 @@ impl<'s> Tracer<'s> {
         }
     }
 
+    /// The function at `address`, as unwind information delimits it.
+    pub(crate) fn function(&self, address: u64) -> Option<(u64, u64)> {
+        self.evidence.function(address)
+    }
+
     /// Walks from `regs`, lends each frame to `see`, and judges.
     pub fn walk(&self, regs: &Regs, stop: Stop, mut see: impl FnMut(&Frame<'_>)) -> Judged {
         let target = self.target(stop);

@@ -1,7 +1,7 @@
 //! The decision over a snapshot: everything is looked at, and then decided.
 
 use super::decision::{Decision, decide};
-use super::expand::expand;
+use super::expand::{Expanded, expand};
 use super::names::{Named, Ranges};
 use super::scan::{Frames, Searched, Spared, search};
 use super::setjmp::setjmp;
@@ -86,8 +86,19 @@ pub(super) fn examine_until(
     request: &Request<'_>,
     changed: impl FnOnce() -> Vec<Obstacle>,
 ) -> Result<Examined, Error> {
+    Ok(examine_sought(snapshot, known, request, find(snapshot, request)?, changed))
+}
+
+/// The same over targets that were sought already, in the same modules.
+pub(super) fn examine_sought(
+    snapshot: &Snapshot,
+    known: &Known,
+    request: &Request<'_>,
+    sought: Expanded,
+    changed: impl FnOnce() -> Vec<Obstacle>,
+) -> Examined {
     let vouched = |vouch: Vouch| request.vouches.contains(&vouch);
-    let (targets, mut obstacles) = find(snapshot, request)?;
+    let Expanded { targets, mut obstacles } = sought;
     if !vouched(Vouch::NoJumps) {
         obstacles.extend(setjmp(snapshot, &targets));
     }
@@ -105,11 +116,11 @@ pub(super) fn examine_until(
     };
     obstacles.extend(changed());
     let decision = decide(&targets, &traces, &World { unlisted, obstacles });
-    Ok(Examined { targets, traces, searched, decision })
+    Examined { targets, traces, searched, decision }
 }
 
 /// The targets with all of their code, and what is not known of them.
-fn find(snapshot: &Snapshot, request: &Request<'_>) -> Result<(Vec<Target>, Vec<Obstacle>), Error> {
+pub(super) fn find(snapshot: &Snapshot, request: &Request<'_>) -> Result<Expanded, Error> {
     let store = Store::default();
     let symbols = Symbols::new(snapshot, &store);
     let complete = request.vouches.contains(&Vouch::RangesComplete);
@@ -118,7 +129,7 @@ fn find(snapshot: &Snapshot, request: &Request<'_>) -> Result<(Vec<Target>, Vec<
     let names: Vec<Named> = request.names.iter().map(as_vouched).collect();
     let mut expanded = expand(snapshot, &symbols, &names)?;
     expanded.targets.extend(request.targets.iter().cloned());
-    Ok((expanded.targets, expanded.obstacles))
+    Ok(expanded)
 }
 
 fn record(snapshot: &Snapshot, known: &Known, request: &Request<'_>) -> Vec<ThreadTrace> {
@@ -130,7 +141,8 @@ fn record(snapshot: &Snapshot, known: &Known, request: &Request<'_>) -> Vec<Thre
         let state = match absent.why {
             Absence::Exited => State::Gone,
             Absence::SharesMemory => return None,
-            Absence::Running => State::Running,
+            // As far as anybody knows the others run.
+            Absence::Running | Absence::Silent | Absence::NotAsked | Absence::Refused | Absence::Lost => State::Running,
         };
         Some(ThreadTrace { of: Of::Thread(absent.id), name: absent.name.clone(), state })
     });
@@ -148,7 +160,9 @@ fn sharing(absent: &Absent) -> Option<Obstacle> {
 /// What was not found out about threads. Memory that is missing shows in the search.
 fn unchecked(gap: &Gap) -> Option<Obstacle> {
     match gap {
-        Gap::Unchecked { what } | Gap::Damaged { what } => Some(Obstacle::Unchecked { what: what.clone() }),
+        Gap::Unchecked { what } | Gap::Damaged { what } | Gap::StepFailed { what } | Gap::NotRecorded { what } => {
+            Some(Obstacle::Unchecked { what: what.clone() })
+        }
         Gap::Truncated { .. } | Gap::Filtered { .. } | Gap::Unwritten { .. } => None,
     }
 }

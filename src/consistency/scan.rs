@@ -192,6 +192,9 @@ struct Search<'s> {
 
 impl Search<'_> {
     fn mapping(&mut self, mapped: &Mapped) {
+        if self.spared.ranges.iter().any(|range| range.start <= mapped.start && mapped.end <= range.end) {
+            return;
+        }
         let mut at = mapped.start;
         let mut buffer = vec![0; CHUNK];
         while at < mapped.end {

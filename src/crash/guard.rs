@@ -12,6 +12,7 @@ use super::{existing, panic, prepared};
 use crate::this_process;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use surestack_capture::{Threads, threads};
 
 static INSTALLED: Mutex<Option<Installed>> = Mutex::new(None);
 /// Signals that were ours and that somebody on top still passes on to us.
@@ -20,10 +21,10 @@ static BENEATH: Mutex<Vec<Caught>> = Mutex::new(Vec::new());
 /// What uninstalling undoes.
 struct Installed {
     caught: Vec<Caught>,
-    /// The signal by which threads ask for a report.
-    request: Option<Caught>,
     armed: Vec<Armed>,
     opened: Opened,
+    /// What other threads are asked with.
+    threads: Option<threads::Installed>,
 }
 
 /// A thread that did not do what it was asked.
@@ -75,17 +76,16 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     this_process::refresh();
     let directory = opened.directory().map(Path::to_owned);
     let (armed, unanswered) = arm(handler.alternate_stacks)?;
-    // A thread that panics asks for its report by it. Where all are taken, panics are only kept for the next crash.
-    let request = ask::free_signal().unwrap_or(0);
-    let published = prepared::publish(&handler, &opened, request);
-    let mut now = Installed { caught: Vec::new(), request: None, armed, opened };
+    // Without one, panics are reported only when they end in an abort.
+    let request = ask::free_signal();
+    let published = prepared::publish(&handler, &opened, request.unwrap_or(0));
+    let mut now = Installed { caught: Vec::new(), armed, opened, threads: None };
     if let Err(source) = published {
         now.uninstall(&mut Vec::new());
         return Err(InstallError::System { what: "cannot make stacks for reports", source });
     }
-    now.request = (request != 0).then(|| signals::catch(request).ok()).flatten();
     let mut beneath = lock(&BENEATH);
-    for &signal in &handler.signals {
+    for signal in handler.signals.iter().copied().chain(request) {
         let reaches_us = beneath.iter().position(|caught| caught.signal == signal);
         match reaches_us.map(|index| Ok(beneath.swap_remove(index))).unwrap_or_else(|| signals::catch(signal)) {
             Ok(caught) => now.caught.push(caught),
@@ -95,6 +95,8 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
             }
         }
     }
+    // Where somebody else asks threads already, reports ask in the same way; without a signal they say so.
+    now.threads = (handler.threads == Threads::All).then(|| threads::install(None).ok()).flatten();
     let beneath = now.caught.iter().filter(|caught| !caught.is_on_top()).map(|caught| caught.signal).collect();
     // Our own loads may fail from now on, if both signals come to us.
     surestack_capture::arm([libc::SIGSEGV, libc::SIGBUS].iter().all(|signal| handler.signals.contains(signal)));
@@ -128,11 +130,9 @@ fn arm(who: AlternateStacks) -> Result<(Vec<Armed>, Vec<Unanswered>), InstallErr
 impl Installed {
     fn uninstall(self, beneath: &mut Vec<Caught>) -> Uninstalled {
         let mut became = Uninstalled::default();
+        drop(self.threads);
         panic::unhook();
         surestack_capture::arm(false);
-        if let Some(request) = self.request.filter(|request| !request.release()) {
-            beneath.push(request);
-        }
         // In the opposite order.
         for caught in self.caught.into_iter().rev() {
             if caught.release() {

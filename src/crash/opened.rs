@@ -5,13 +5,15 @@
 use super::builder::Handler;
 use super::environment::DIRECTORY;
 use super::error::InstallError;
-use std::fs::{DirBuilder, OpenOptions};
+use std::ffi::{CStr, CString};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use surestack_capture::syscall::Descriptor;
-use surestack_capture::{Plan, Second};
+use surestack_capture::{Initial, Plan, Second};
 
 /// Numbers below are the program's.
 const FIRST: Descriptor = 512;
@@ -74,6 +76,7 @@ impl Opened {
                 .as_ref()
                 .map(|place| Second { file: place.file.as_raw_fd(), directory: place.directory.as_raw_fd() }),
             text: number(&self.text),
+            place: leaked(self.directory()),
             maps: number(&self.maps),
             pagemap: number(&self.pagemap),
             tasks: number(&self.tasks),
@@ -149,4 +152,25 @@ fn high_of(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     // SAFETY: it was just made.
     Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
+}
+
+/// A path for a handler, which may need it at any time.
+fn leaked(path: Option<&Path>) -> &'static CStr {
+    let path = path.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()).unwrap_or_default();
+    Box::leak(path.into_boxed_c_str())
+}
+
+/// How the kernel began this program.
+pub(super) fn initial() -> Initial {
+    // The name in it may hold anything, so what counts is behind the last bracket: field 28, of which field 3 is the first.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let sp = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_ascii_whitespace().nth(25)?.parse().ok());
+    Initial { sp: sp.filter(|sp| *sp != 0), auxv: std::fs::read("/proc/self/auxv").unwrap_or_default().leak() }
+}
+
+/// The program's path.
+pub(super) fn program() -> CString {
+    let path =
+        std::env::current_exe().or_else(|_| File::open("/proc/self/exe").map(|_| PathBuf::from("/proc/self/exe")));
+    path.ok().and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()).unwrap_or_default()
 }

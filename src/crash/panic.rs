@@ -9,7 +9,8 @@ use std::fmt::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use surestack_capture::message::{PANICS, TEXT};
+use surestack_capture::message::{Message, PANICS, TEXT};
+use surestack_capture::record::Occasion;
 use surestack_capture::syscall;
 
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
@@ -93,24 +94,20 @@ impl Ours {
         // std's frame that calls the hook has made this, and outlives all hooks.
         let inside = u64::try_from(std::ptr::from_ref(info).addr()).unwrap_or(0);
         let text = said.text.get(..said.length).unwrap_or_default();
-        PANICS.keep(syscall::thread_id(), text, inside);
+        let message = PANICS.keep(syscall::thread_id(), text, inside);
         (self.before)(info);
-        report(text);
+        report(message, text);
     }
 }
 
-/// Has a report made of this panic, here, where it happened. It finds the frame that the message's address lies in, by which
-/// an abort that follows is known to be the same crash.
-#[cfg(target_arch = "x86_64")]
-fn report(text: &[u8]) {
-    if let Some(plan) = surestack_capture::plan() {
-        // The kernel refuses where too many signals are queued: the previous hook has said what happened.
-        let _ = surestack_capture::request(plan, surestack_capture::record::Occasion::Panic, text);
+/// Has a report made of this panic, here, where it happened. An abort that follows makes no second one: the report finds the
+/// frame that [`Message::inside`] lies in, and remembers it.
+fn report(message: Option<&Message>, text: &[u8]) {
+    if let (Some(plan), Some(_)) = (surestack_capture::plan(), message) {
+        // Where the kernel refuses, an abort that follows is reported.
+        let _ = surestack_capture::request(plan, Occasion::Panic, text);
     }
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-fn report(_text: &[u8]) {}
 
 /// What a panic says.
 fn payload(payload: &dyn Any) -> &str {

@@ -3,15 +3,11 @@
 use super::alternate;
 use super::builder::{Handler, Text};
 use super::environment::Detail;
-use super::opened::Opened;
+use super::opened::{self, Opened};
 use crate::this_process;
-use std::ffi::{CStr, CString};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use surestack_capture::syscall;
-use surestack_capture::{HandlerStack, Initial, Plan, Words};
+use surestack_capture::{HandlerStack, Plan, Words};
 
 /// Reports that can be made at once. More wait for their turn.
 const REPORTS: usize = 4;
@@ -30,16 +26,15 @@ static STACKS: LazyLock<Vec<HandlerStack>> = LazyLock::new(|| {
 static WITHDRAWN: Mutex<Option<Opened>> = Mutex::new(None);
 
 /// Handlers follow this plan from now on.
-pub(super) fn publish(handler: &Handler, opened: &Opened, request: i32) -> io::Result<()> {
+pub(super) fn publish(handler: &Handler, opened: &Opened, request: i32) -> std::io::Result<()> {
     if STACKS.is_empty() {
-        return Err(io::ErrorKind::OutOfMemory.into());
+        return Err(std::io::ErrorKind::OutOfMemory.into());
     }
     let text = if handler.text == Text::None { Words::None } else { words(handler.detail) };
     let plan = opened.plan(Plan {
         process: syscall::process_id(),
         modules: this_process::modules(),
         stacks: &STACKS,
-        request,
         budget: u64::try_from(handler.budget.as_nanos()).unwrap_or(u64::MAX),
         chain: handler.chain,
         threads: handler.threads,
@@ -48,13 +43,14 @@ pub(super) fn publish(handler: &Handler, opened: &Opened, request: i32) -> io::R
         second: None,
         record: None,
         directory: None,
-        place: leaked(opened.directory().unwrap_or(Path::new(""))),
+        place: c"",
         maps: None,
         pagemap: None,
         tasks: None,
-        initial: *INITIAL,
+        initial: opened::initial(),
+        request,
         abort_message: abort_message(),
-        program: leaked(&std::env::current_exe().unwrap_or_default()),
+        program: Box::leak(opened::program().into_boxed_c_str()),
     });
     surestack_capture::publish(Some(Box::leak(Box::new(plan))));
     Ok(())
@@ -65,21 +61,6 @@ pub(super) fn withdraw(opened: Opened) {
     surestack_capture::publish(None);
     let before = WITHDRAWN.lock().unwrap_or_else(PoisonError::into_inner).replace(opened);
     drop(before);
-}
-
-/// How the kernel began the program.
-static INITIAL: LazyLock<Initial> = LazyLock::new(|| {
-    let auxv = std::fs::read("/proc/self/auxv").unwrap_or_default().leak();
-    let stat = std::fs::read("/proc/self/stat").unwrap_or_default();
-    let stat = String::from_utf8_lossy(&stat);
-    // The second field is a name in parentheses, with whatever in it; the 28th is asked for.
-    let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
-    let sp = fields.split_whitespace().nth(25).and_then(|field| field.parse().ok());
-    Initial { sp: sp.filter(|sp| *sp != 0), auxv }
-});
-
-fn leaked(path: &Path) -> &'static CStr {
-    Box::leak(CString::new(path.as_os_str().as_bytes()).unwrap_or_default().into_boxed_c_str())
 }
 
 fn words(detail: Detail) -> Words {

@@ -185,8 +185,8 @@ impl<'s> FileEvidence<'s> {
     }
 }
 
-/// The text of the vDSO that this process has, from its first byte.
-fn own_vdso() -> Option<&'static [u8]> {
+/// The vDSO that this process has, from its first byte.
+pub(crate) fn own_vdso() -> Option<&'static [u8]> {
     static OURS: OnceLock<Option<Vec<u8>>> = OnceLock::new();
     OURS.get_or_init(read_own_vdso).as_deref()
 }

@@ -1,6 +1,6 @@
 //! `surestack core`.
 
-use crate::shared::Shared;
+use crate::shared::{Shared, Walking};
 use clap::Args;
 use std::path::PathBuf;
 use surestack::analyze::{self, Options, Outcome, Threads};
@@ -30,9 +30,12 @@ pub struct Core {
     threads: Threads,
     #[command(flatten)]
     shared: Shared,
+    #[command(flatten)]
+    walking: Walking,
 }
 
-fn threads(text: &str) -> Result<Threads, String> {
+/// As `--threads` has it.
+pub fn threads(text: &str) -> Result<Threads, String> {
     match text {
         "all" => Ok(Threads::All),
         "crashed" => Ok(Threads::Crashed),
@@ -43,7 +46,7 @@ fn threads(text: &str) -> Result<Threads, String> {
 impl Core {
     /// Reports.
     pub fn run(&self) -> Result<Outcome, Error> {
-        let options = self.shared.options(self.threads);
+        let options = self.walking.over(self.shared.options(self.threads));
         let options = Options { find: Find { exe: self.exe.clone(), ..options.find }, ..options };
         analyze::core(&self.core, &options, &mut *self.shared.printer())
     }

@@ -1,6 +1,6 @@
 //! `surestack process`.
 
-use crate::shared::Shared;
+use crate::shared::{Shared, Walking};
 use clap::Args;
 use std::time::Duration;
 use surestack::analyze::{self, Outcome, Threads};
@@ -28,6 +28,8 @@ pub struct Process {
     timeout: u64,
     #[command(flatten)]
     shared: Shared,
+    #[command(flatten)]
+    walking: Walking,
 }
 
 fn threads(text: &str) -> Result<Threads, String> {
@@ -40,7 +42,7 @@ fn threads(text: &str) -> Result<Threads, String> {
 impl Process {
     /// Reports.
     pub fn run(&self) -> Result<Outcome, Error> {
-        let options = self.shared.options(self.threads);
+        let options = self.walking.over(self.shared.options(self.threads));
         analyze::process(self.pid, Duration::from_millis(self.timeout), &options, &mut *self.shared.printer())
     }
 }

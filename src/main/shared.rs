@@ -32,6 +32,11 @@ pub struct Shared {
     /// The registers of every frame, with where they were saved
     #[arg(long)]
     registers: bool,
+}
+
+/// What reports take whose stacks are walked anew.
+#[derive(Args)]
+pub struct Walking {
     /// Which unwinders are asked
     #[arg(long, value_name = "NAME", default_value = "best")]
     unwinder: UnwinderName,
@@ -59,19 +64,11 @@ enum UnwinderName {
 impl Shared {
     /// As the library takes them.
     pub fn options(&self, threads: Threads) -> Options {
-        let default = Options::default();
         Options {
             find: Find { sysroots: self.sysroot.clone(), debug_dirs: self.debug_dir.clone(), ..Find::default() },
-            method: match self.unwinder {
-                UnwinderName::Best => Method::Best,
-                UnwinderName::Cfi => Method::Cfi,
-                UnwinderName::FramePointer => Method::FramePointer,
-                UnwinderName::Framehop => Method::Framehop,
-            },
             threads: if self.brief && threads == Threads::All { Threads::Crashed } else { threads },
-            markers: self.marker.clone(),
-            budget: self.max_frames.unwrap_or(default.budget),
             registers: if self.registers { Registers::Every } else { Registers::Interrupted },
+            ..Options::default()
         }
     }
 
@@ -92,5 +89,22 @@ impl Shared {
             _ => Length::Full,
         };
         Box::new(Text::new(out, length, colour))
+    }
+}
+
+impl Walking {
+    /// `options` for walking like this.
+    pub fn over(&self, options: Options) -> Options {
+        Options {
+            method: match self.unwinder {
+                UnwinderName::Best => Method::Best,
+                UnwinderName::Cfi => Method::Cfi,
+                UnwinderName::FramePointer => Method::FramePointer,
+                UnwinderName::Framehop => Method::Framehop,
+            },
+            markers: self.marker.clone(),
+            budget: self.max_frames.unwrap_or(options.budget),
+            ..options
+        }
     }
 }

@@ -14,7 +14,7 @@ use surestack_reliable::Verdict;
 use surestack_walk::{Arch, End};
 
 /// Version of the schema: the first number changes when something is taken away or means something else.
-pub const SCHEMA_VERSION: &str = "1.2.0";
+pub const SCHEMA_VERSION: &str = "1.3.0";
 
 /// Prints a report as JSON.
 pub struct Json<W> {
@@ -50,6 +50,9 @@ impl<W: Write> Printer for Json<W> {
         self.field("process", &Process::of(&head.process))?;
         let bare = || head.signal_number.map(Crash::without_code);
         self.field("crash_info", &head.signal.map(Crash::of).or_else(bare))?;
+        if let Some(recorded) = &head.recorded {
+            self.field("recorded", &parts::recorded(recorded))?;
+        }
         if let Some(held) = head.held {
             self.field("stopped_ms", &(held.as_secs_f64() * 1e3))?;
         }

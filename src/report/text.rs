@@ -2,8 +2,9 @@
 
 mod frame;
 
+use super::when;
 use super::words;
-use super::{Entry, Head, ModuleReport, Printer, Tail, ThreadName, ThreadReport};
+use super::{Entry, FromRecord, Head, ModuleReport, Printer, Tail, ThreadName, ThreadReport};
 use crate::snapshot::{Absence, Absent, Gap, Identity};
 use anstyle::{AnsiColor, Style};
 use frame::FramePrinter;
@@ -109,6 +110,24 @@ impl<W: Write> Text<W> {
         }
     }
 
+    /// What a handler recorded beside traces.
+    fn recorded(&mut self, recorded: &FromRecord) -> io::Result<()> {
+        for (by, text) in &recorded.messages {
+            let mut lines = text.trim_end().lines();
+            writeln!(self.out, "  {by:<8} {}", printable(lines.next().unwrap_or_default()))?;
+            lines.try_for_each(|line| writeln!(self.out, "           {}", printable(line)))?;
+        }
+        if let Some(time) = recorded.time {
+            writeln!(self.out, "  when     {}", when::utc(time))?;
+        }
+        let signature = recorded.signatures;
+        if let Some(places) = signature.places {
+            let functions = signature.functions.map(|functions| format!(", by functions {functions:016x}"));
+            writeln!(self.out, "  kind     {places:016x}{}", functions.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
     /// What came before the fatal signal: a handler was running when it struck.
     fn before(&mut self, thread: &ThreadReport) -> io::Result<()> {
         let mut frames = thread.frames.iter().filter_map(|entry| match entry {
@@ -170,6 +189,9 @@ impl<W: Write> Printer for Text<W> {
             writeln!(self.out, "  command  {}", printable(arguments))?;
         }
         writeln!(self.out, "  from     {}", head.source.display())?;
+        if let Some(recorded) = &head.recorded {
+            self.recorded(recorded)?;
+        }
         if let Some(held) = head.held {
             writeln!(self.out, "  held     for {:.1} ms, and let go as it was", held.as_secs_f64() * 1e3)?;
         }
@@ -259,6 +281,8 @@ fn gap_words(gap: &Gap) -> String {
             grouped(usize::try_from(bytes.div_ceil(1024)).unwrap_or(usize::MAX)),
         ),
         Gap::Unchecked { what } => format!("not known: {what}"),
+        Gap::StepFailed { what } => format!("a step of the handler failed: {what}"),
+        Gap::NotRecorded { what } => format!("not recorded: {what}"),
         Gap::Damaged { what } => format!("damaged: {what}"),
     }
 }
@@ -269,6 +293,10 @@ fn absent_words(task: &Absent) -> String {
         Absence::Running => "did not stop in time (it waits in the kernel); its stack is not here",
         Absence::Exited => "has exited and has no stack",
         Absence::SharesMemory => "is no thread of it but runs in its memory, and could not be stopped",
+        Absence::Silent => "did not answer in time when it was asked for its stack, which is not here",
+        Absence::NotAsked => "was not asked for its stack, which is not here",
+        Absence::Refused => "could not be asked for its stack, which is not here",
+        Absence::Lost => "is named in the record, and nothing else of it is there",
     };
     format!("task {}{name} {why}", task.id)
 }

@@ -27,6 +27,9 @@ const POINTERS: u64 = 1 << 20;
 
 /// The stack pointer with which the program's first thread began, if it can be proven.
 pub fn initial_sp(snapshot: &Snapshot) -> Option<u64> {
+    if let Some(said) = snapshot.process.initial_sp {
+        return Some(said);
+    }
     let stack = snapshot.space.mapped(snapshot.space.main_stack?)?;
     find(&*snapshot.memory, &snapshot.process, stack.start, stack.end)
 }

@@ -10,13 +10,14 @@ pub mod hold;
 mod maps;
 mod memory;
 mod pages;
+pub mod parked;
 
 use super::placement::Placement;
 use super::{AddressSpace, Identity, LoadedModule, Snapshot, Thread, auxv, registers};
 use crate::error::Error;
 use crate::image::{Find, Image};
 use maps::Map;
-use memory::{Peek, ProcessMemory};
+use memory::{Handed, Peek, ProcessMemory};
 use pages::{PagedMemory, Pages};
 use std::collections::HashMap;
 use std::io;
@@ -40,6 +41,8 @@ pub struct StoppedProcess {
     maps: Vec<Map>,
     /// Asks who holds the process for its memory.
     peek: Option<Peek>,
+    /// The files of its memory, where it opened them itself.
+    handed: Option<Handed>,
     snapshot: Snapshot,
     /// What was read of its memory since it was stopped; `None` while all is read anew.
     pages: Option<Pages>,
@@ -64,7 +67,13 @@ impl StoppedProcess {
 
     /// The same, read by the files of one of its threads.
     pub(crate) fn open_by(pid: u32, task: u32, find: Find) -> Result<Self, Error> {
-        let memory = ProcessMemory::open(task, None).map_err(refused(pid, "opening its memory"))?;
+        Self::open_through(pid, task, find, None)
+    }
+
+    /// The same, its memory through files that were handed over.
+    fn open_through(pid: u32, task: u32, find: Find, handed: Option<Handed>) -> Result<Self, Error> {
+        let memory = handed.as_ref().map_or_else(|| ProcessMemory::open(task, None), |handed| handed.memory(task));
+        let memory = memory.map_err(refused(pid, "opening its memory"))?;
         let snapshot = Snapshot {
             arch: arch(pid, task)?,
             process: super::Process { pid: Some(pid), ..super::Process::default() },
@@ -76,7 +85,7 @@ impl StoppedProcess {
             signed_bits: 0,
         };
         let mut process =
-            Self { pid, task, find, images: HashMap::new(), maps: vec![], peek: None, snapshot, pages: None };
+            Self { pid, task, find, images: HashMap::new(), maps: vec![], peek: None, handed, snapshot, pages: None };
         process.refresh()?;
         Ok(process)
     }
@@ -101,8 +110,11 @@ impl StoppedProcess {
     }
 
     fn open_memory(&mut self) -> Result<(), Error> {
-        let memory =
-            ProcessMemory::open(self.task, self.peek.clone()).map_err(refused(self.pid, "opening its memory"))?;
+        let memory = match &self.handed {
+            Some(handed) => handed.memory(self.task),
+            None => ProcessMemory::open(self.task, self.peek.clone()),
+        };
+        let memory = memory.map_err(refused(self.pid, "opening its memory"))?;
         self.snapshot.memory = match self.pages.clone() {
             Some(pages) => Box::new(PagedMemory { memory, pages }),
             None => Box::new(memory),

@@ -2,7 +2,7 @@
 
 use super::words;
 use crate::report::signals::{code_name, signal_name};
-use crate::report::{FrameReport, ModuleReport, ThreadReport, found};
+use crate::report::{FrameReport, FromRecord, ModuleReport, ThreadReport, found, when};
 use crate::snapshot::{self, Absence, Absent, Gap, Identity, SignalInfo};
 use crate::symbol::{self, Origin};
 use serde::Serialize;
@@ -243,12 +243,28 @@ impl Module {
     }
 }
 
+/// What a handler recorded beside traces.
+pub(super) fn recorded(recorded: &FromRecord) -> Value {
+    let messages: Vec<_> = recorded.messages.iter().map(|(by, text)| json!({"by": by, "text": text})).collect();
+    let signature = recorded.signatures;
+    json!({
+        "time": recorded.time.map(when::utc),
+        "messages": messages,
+        "signature": signature.places.map(address),
+        "function_signature": signature.functions.map(address),
+    })
+}
+
 /// A task whose stack could not be had.
 pub(super) fn absent(task: &Absent) -> Value {
     let why = match task.why {
         Absence::Running => "running",
         Absence::Exited => "exited",
         Absence::SharesMemory => "shares_memory",
+        Absence::Silent => "silent",
+        Absence::NotAsked => "not_asked",
+        Absence::Refused => "refused",
+        Absence::Lost => "lost",
     };
     json!({"thread_id": task.id, "thread_name": task.name, "why": why})
 }
@@ -259,6 +275,8 @@ pub(super) fn gap(gap: &Gap) -> Value {
         Gap::Filtered { start, end } => json!({"kind": "filtered", "start": address(*start), "end": address(*end)}),
         Gap::Unwritten { mappings, bytes } => json!({"kind": "unwritten", "mappings": mappings, "bytes": bytes}),
         Gap::Unchecked { what } => json!({"kind": "unchecked", "what": what}),
+        Gap::StepFailed { what } => json!({"kind": "step_failed", "what": what}),
+        Gap::NotRecorded { what } => json!({"kind": "not_recorded", "what": what}),
         Gap::Damaged { what } => json!({"kind": "damaged", "what": what}),
     }
 }

@@ -9,7 +9,7 @@
 mod keeper;
 mod ptrace;
 mod refusal;
-mod sharers;
+pub(super) mod sharers;
 mod stopper;
 
 use super::StoppedProcess;

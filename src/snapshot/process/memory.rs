@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use surestack_walk::Memory;
@@ -18,6 +18,33 @@ pub(super) struct ProcessMemory {
     /// `/proc/PID/pagemap`, where it can be had.
     pages: Option<File>,
     peek: Option<Peek>,
+}
+
+/// The files through which memory is read, opened by the process itself.
+#[derive(Debug)]
+pub(super) struct Handed {
+    file: File,
+    pages: Option<File>,
+}
+
+impl Handed {
+    /// Of the task with this directory in `/proc`.
+    pub fn open(task: &str) -> io::Result<Self> {
+        let file = File::open(format!("{task}/mem"))?;
+        Ok(Self { file, pages: File::open(format!("{task}/pagemap")).ok() })
+    }
+
+    /// Those of the files.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        [Some(&self.file), self.pages.as_ref()].into_iter().flatten().map(File::as_raw_fd)
+    }
+
+    /// The memory behind them, as `task` sees it.
+    pub fn memory(&self, task: u32) -> io::Result<ProcessMemory> {
+        let pages = self.pages.as_ref().map(File::try_clone).transpose()?;
+        let task = libc::pid_t::try_from(task).map_err(io::Error::other)?;
+        Ok(ProcessMemory { task, file: self.file.try_clone()?, pages, peek: None })
+    }
 }
 
 /// Bits of an address within its page.
@@ -57,8 +84,7 @@ struct Region {
 impl ProcessMemory {
     /// Of the process that `task` belongs to.
     pub fn open(task: u32, peek: Option<Peek>) -> io::Result<Self> {
-        let file = File::open(format!("/proc/{task}/mem"))?;
-        let pages = File::open(format!("/proc/{task}/pagemap")).ok();
+        let Handed { file, pages } = Handed::open(&format!("/proc/{task}"))?;
         Ok(Self { task: libc::pid_t::try_from(task).map_err(io::Error::other)?, file, pages, peek })
     }
 

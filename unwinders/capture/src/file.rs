@@ -1,7 +1,7 @@
 //! The file of a record: unnamed when it was opened, named as soon as there is something in it.
 
 use crate::plan::Plan;
-use crate::record::Sink;
+use crate::record::{Name, Sink};
 use crate::syscall::{self, Answer, Descriptor, Errno};
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -32,8 +32,11 @@ impl File {
     pub fn name(&mut self, name: Name) -> Answer {
         let (Some(to), Some(directory)) = (self.to, self.directory) else { return Ok(()) };
         match &self.name {
-            None => syscall::link_at(Name::of_descriptor(to).text(), directory, name.text())?,
-            Some(old) => syscall::rename_at(directory, old.text(), name.text())?,
+            None => {
+                let link = link_of(to);
+                syscall::link_at(CStr::from_bytes_until_nul(&link).unwrap_or_default(), directory, name.as_c_str())?;
+            }
+            Some(old) => syscall::rename_at(directory, old.as_c_str(), name.as_c_str())?,
         }
         self.name = Some(name);
         Ok(())
@@ -41,7 +44,7 @@ impl File {
 
     /// The name it has.
     pub fn named(&self) -> Option<&CStr> {
-        self.name.as_ref().map(Name::text)
+        self.name.as_ref().map(Name::as_c_str)
     }
 }
 
@@ -56,62 +59,16 @@ impl Sink for File {
     }
 }
 
-/// Room for a name.
-const ROOM: usize = 80;
-
-/// A file's name, with the zero behind it.
-pub(crate) struct Name {
-    bytes: [u8; ROOM],
-    length: usize,
-}
-
-impl Name {
-    /// `SECONDS-PROCESS-SIGNATURE.surestack`, so that names sort by time.
-    pub fn of_record(seconds: u64, process: u32, signature: Option<u64>) -> Self {
-        let mut name = Self::new().number(seconds, 10, 10).text_of(b"-").number(u64::from(process), 10, 1);
-        if let Some(signature) = signature {
-            name = name.text_of(b"-").number(signature, 16, 16);
-        }
-        name.text_of(b".surestack")
+/// The link that leads to an open file: 13 bytes, a number, and a zero.
+fn link_of(file: Descriptor) -> [u8; 24] {
+    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0";
+    let number = file.unsigned_abs();
+    let digits = number.checked_ilog10().unwrap_or(0).saturating_add(1);
+    for (place, power) in path.iter_mut().skip(14).take(9).zip((0..digits).rev()) {
+        let digit = number / 10_u32.pow(power) % 10;
+        *place = b'0'.wrapping_add(u8::try_from(digit).unwrap_or_default());
     }
-
-    /// The link that leads to an open file.
-    fn of_descriptor(file: Descriptor) -> Self {
-        Self::new().text_of(b"/proc/self/fd/").number(u64::from(file.unsigned_abs()), 10, 1)
-    }
-
-    const fn new() -> Self {
-        Self { bytes: [0; ROOM], length: 0 }
-    }
-
-    fn text_of(mut self, text: &[u8]) -> Self {
-        for byte in text {
-            // The last byte stays 0.
-            if let Some(place) = self.bytes.get_mut(self.length).filter(|_| self.length < ROOM - 1) {
-                *place = *byte;
-                self.length = self.length.saturating_add(1);
-            }
-        }
-        self
-    }
-
-    fn number(self, number: u64, base: u64, least: usize) -> Self {
-        let (mut digits, mut used, mut rest) = ([b'0'; 20], 0_usize, number);
-        for place in digits.iter_mut().rev() {
-            if rest == 0 && used >= least {
-                break;
-            }
-            let digit = u8::try_from(rest % base).unwrap_or_default();
-            *place = if digit < 10 { b'0'.wrapping_add(digit) } else { b'a'.wrapping_add(digit.wrapping_sub(10)) };
-            used = used.saturating_add(1);
-            rest /= base;
-        }
-        self.text_of(digits.get(digits.len().saturating_sub(used)..).unwrap_or_default())
-    }
-
-    fn text(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
-    }
+    path
 }
 
 #[cfg(test)]
@@ -119,10 +76,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_sort_by_time_and_end_with_the_signature() {
-        let name = Name::of_record(987_654_321, 42, Some(0xabc));
-        assert_eq!(name.text(), c"0987654321-42-0000000000000abc.surestack");
-        assert_eq!(Name::of_record(1_763_000_000, 4_194_304, None).text(), c"1763000000-4194304.surestack");
-        assert_eq!(Name::of_descriptor(7).text(), c"/proc/self/fd/7");
+    fn an_open_file_is_linked_to_by_its_number() {
+        assert_eq!(CStr::from_bytes_until_nul(&link_of(0)).unwrap(), c"/proc/self/fd/0");
+        assert_eq!(CStr::from_bytes_until_nul(&link_of(512)).unwrap(), c"/proc/self/fd/512");
+        assert_eq!(CStr::from_bytes_until_nul(&link_of(999_999_999)).unwrap(), c"/proc/self/fd/999999999");
     }
 }

@@ -14,7 +14,6 @@ use crate::attempt;
 use crate::context::Interrupted;
 use crate::leave;
 use crate::memory::recover;
-use crate::panicked;
 use crate::plan::{self, Chain, Plan};
 use crate::record::Storm;
 use crate::report::{Report, STEPS};
@@ -165,7 +164,7 @@ pub(super) unsafe extern "C" fn surestack_handle(signal: i32, siginfo: usize, uc
     }
     let chain = match answer {
         Answer::ReportAndGoOn => return 0,
-        Answer::Report | Answer::IsReported => plan.chain,
+        Answer::Report => plan.chain,
         Answer::Pass => Chain::After,
         Answer::ReportAndEnd | Answer::End => Chain::Never,
     };
@@ -181,8 +180,6 @@ enum Answer {
     ReportAndEnd,
     /// A report that was asked for.
     ReportAndGoOn,
-    /// No report, since there is one, and then the handler before or the default action.
-    IsReported,
     /// The handler before, as if we were not here.
     Pass,
     /// The default action.
@@ -201,8 +198,6 @@ unsafe fn answer(plan: &Plan, signal: i32, interrupted: &Interrupted) -> Answer 
         return if request::of(&information).is_some() { Answer::ReportAndGoOn } else { Answer::Pass };
     }
     match (leave::is_in_chain(interrupted.ucontext), signal) {
-        // SAFETY: as the caller promises.
-        (false, leave::signal::ABRT) if unsafe { panicked::is_reported(plan, interrupted) } => Answer::IsReported,
         (false, _) => Answer::Report,
         // How it ends the process: std's does that for a stack overflow. The crash has been reported.
         (true, leave::signal::ABRT) => Answer::End,

@@ -19,6 +19,7 @@ extern crate std;
 
 pub mod alternate;
 mod context;
+mod here;
 mod mapping;
 mod memory;
 pub mod message;
@@ -26,6 +27,7 @@ pub mod record;
 pub mod stacks;
 mod surroundings;
 pub mod syscall;
+pub mod threads;
 mod trace;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -43,9 +45,9 @@ mod leave;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod names;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod page;
+mod others;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod panicked;
+mod page;
 mod plan;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod report;
@@ -62,6 +64,7 @@ mod words;
 pub use context::{ARCH, Interrupted, SIGINFO, stop};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use entry::{entry, marker, restorer};
+pub use here::here;
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
 pub use plan::{Chain, Initial, Plan, Second, Threads, Words, plan, publish, remember, remembered};

@@ -107,18 +107,18 @@ impl Message {
         slot.store(frame.return_slot, Ordering::Relaxed);
     }
 
-    /// What [`Message::reported`] was told, if it was.
-    pub fn frame(&self) -> Option<Call> {
-        let [slot, address] = &self.frame;
-        let (return_slot, return_address) = (slot.load(Ordering::Relaxed), address.load(Ordering::Relaxed));
-        (return_slot != 0).then_some(Call { return_slot, return_address })
+    /// Whether there is a report of it.
+    pub fn is_reported(&self) -> bool {
+        self.frame.first().is_some_and(|slot| slot.load(Ordering::Relaxed) != 0)
     }
 
     /// Whether a trace of the same thread, of which this is one call, comes of a panic that was reported: then it has the
     /// frame that called the hook. A panic that was caught has left that frame, and another one there calls the hook again,
     /// which makes this another message.
     pub fn is_in(&self, call: Call) -> bool {
-        self.frame() == Some(call)
+        let [slot, address] = &self.frame;
+        let frame = Call { return_slot: slot.load(Ordering::Relaxed), return_address: address.load(Ordering::Relaxed) };
+        frame.return_slot != 0 && frame == call
     }
 }
 

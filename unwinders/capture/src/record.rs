@@ -24,6 +24,7 @@ mod codes;
 mod fields;
 mod item;
 mod items;
+mod name;
 mod signature;
 mod storm;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod writer;
 
 pub use item::{Failure, Gap, Item, MessageKind, Occasion, ThreadState};
 pub use items::{Damage, Items};
+pub use name::{Moment, Name, SUFFIX};
 pub use signature::Signature;
 pub use storm::Storm;
 pub use writer::{Sink, Writer};

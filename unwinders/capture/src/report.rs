@@ -1,6 +1,7 @@
 //! One report, step by step. Whatever a step could not do, the next one is tried.
 //!
 //! ```text
+//!   0 known     whether this is the end of a panic that was reported
 //!   1 begin     who, when, which signal, registers
 //!   2 trace     the crashed thread, frame by frame as they come
 //!   3 message   what the program said before it died
@@ -13,14 +14,14 @@
 
 use crate::context::{ARCH, Interrupted, stop};
 use crate::entry;
-use crate::file::{File, Name};
+use crate::file::File;
 use crate::kept::Kept;
 use crate::leave::signal as number;
 use crate::mapping::{Mapped, Mappings};
 use crate::memory::OwnMemory;
-use crate::panicked::Caller;
+use crate::message::{Call, Message, PANICS};
 use crate::plan::{Initial, Plan, Words};
-use crate::record::{Failure, Gap, Item, MessageKind, Occasion, Signature, ThreadState, Writer};
+use crate::record::{Failure, Gap, Item, MessageKind, Name, Occasion, Signature, ThreadState, Writer};
 use crate::request::{self, Requested};
 use crate::stack::{Fault, HandlerStack};
 use crate::surroundings::Surroundings;
@@ -30,13 +31,13 @@ use crate::trace::{See, Stopped, Traced, trace};
 use crate::unchanged;
 use crate::words::is_overflow;
 use core::ops::ControlFlow;
-use surestack_module_map::ModuleMap;
+use surestack_module_map::{ModuleMap, Record};
 use surestack_reliable::{Doubted, Noted};
 use surestack_signal_frame::Signal;
 use surestack_walk::{Marker, Memory, Register, Registry, Regs, Sign};
 
 /// The steps, in their order.
-pub(crate) const STEPS: core::ops::RangeInclusive<u32> = 1..=8;
+pub(crate) const STEPS: core::ops::RangeInclusive<u32> = 0..=8;
 /// Number of our marker in what frames say of themselves.
 pub const MARKER: u16 = 1;
 /// Longest message that is kept.
@@ -49,6 +50,8 @@ pub(crate) struct Report<'p> {
     pub interrupted: Interrupted,
     pub signal: i32,
     pub requested: Option<Requested>,
+    /// Whether there is a report of this already.
+    pub is_known: bool,
     pub information: Signal,
     pub regs: Regs,
     pub process: u32,
@@ -81,6 +84,7 @@ impl<'p> Report<'p> {
             signal,
             // SAFETY: the handler has not returned.
             requested: if signal == plan.request { request::of(&unsafe { interrupted.information() }) } else { None },
+            is_known: false,
             information: Signal::default(),
             regs: Regs::new(),
             process,
@@ -103,7 +107,11 @@ impl<'p> Report<'p> {
 
     /// Does a step.
     pub fn step(&mut self, step: u32) {
+        if self.is_known {
+            return;
+        }
         match step {
+            0 => return self.known(),
             1 => self.begin(),
             2 => self.trace(),
             3 => self.message(),
@@ -135,13 +143,28 @@ impl<'p> Report<'p> {
         self.began.saturating_add(self.plan.budget)
     }
 
+    fn known(&mut self) {
+        // SAFETY: the handler has not returned.
+        let (regs, signal) = unsafe { (self.interrupted.registers(), self.interrupted.signal()) };
+        self.regs = regs.unwrap_or_default();
+        self.information = signal.unwrap_or(Signal { number: self.signal, ..Signal::default() });
+        if self.signal != number::ABRT {
+            return;
+        }
+        let Some(panic) = PANICS.of(self.thread).filter(|panic| panic.is_reported()) else { return };
+        let mut search = Search { panic, found: false };
+        let markers = markers();
+        let registry = Registry { markers: &markers, ..Registry::default() };
+        let thread = Stopped { arch: ARCH, regs: &self.regs, stop: stop(&self.information) };
+        // SAFETY: the thread is this one.
+        unsafe { trace(&self.around, &registry, thread, &mut search) };
+        self.is_known = search.found;
+    }
+
     fn begin(&mut self) {
         self.realtime = syscall::now(Clock::Real);
         // SAFETY: the handler has not returned.
-        let (regs, signal, info) =
-            unsafe { (self.interrupted.registers(), self.interrupted.signal(), self.interrupted.information()) };
-        self.regs = regs.unwrap_or_default();
-        self.information = signal.unwrap_or(Signal { number: self.signal, ..Signal::default() });
+        let info = unsafe { self.interrupted.information() };
         let _ = self.record.begin(ARCH);
         self.put(&Item::Occasion(self.requested.map_or(Occasion::Signal, |requested| requested.occasion)));
         self.put(&Item::Process {
@@ -164,13 +187,13 @@ impl<'p> Report<'p> {
         let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         let name = name.get(..length).unwrap_or_default();
         self.put(&Item::Thread { tid, state: ThreadState::Crashed, pc, sp, name });
-        self.give_name(None);
+        // Its signature is not known yet.
+        self.give_name(0);
     }
 
     /// Names the file. Without a name it is lost with the process.
-    fn give_name(&mut self, signature: Option<u64>) {
-        const SECOND: u64 = 1_000_000_000;
-        let name = Name::of_record(self.realtime / SECOND, self.process, signature);
+    fn give_name(&mut self, signature: u64) {
+        let name = Name::new(self.realtime, self.process, signature);
         if let Err(error) = self.record.sink().name(name) {
             self.put(&Item::Gap { what: Gap::Place, number: u64::from(error.0.unsigned_abs()) });
         }
@@ -181,16 +204,14 @@ impl<'p> Report<'p> {
         let thread = Stopped { arch: ARCH, regs: &self.regs, stop: stop(&self.information) };
         let markers = markers();
         let registry = Registry { markers: &markers, ..Registry::default() };
+        let panicked = self.requested.filter(|requested| requested.occasion == Occasion::Panic);
         let mut crashed = Crashed {
             record: &mut self.record,
             kept: &mut self.kept,
             doubts: &mut self.doubts,
             signature: &mut self.signature,
             modules: self.plan.modules,
-            caller: match self.requested.map(|requested| requested.occasion) {
-                Some(Occasion::Panic) => Caller::of(self.thread),
-                _ => Caller::default(),
-            },
+            panic: panicked.and_then(|_| PANICS.of(self.thread)),
             tid: self.thread,
             deadline,
         };
@@ -275,7 +296,10 @@ impl<'p> Report<'p> {
         loop {
             match self.plan.modules.at(index) {
                 Ok(Some(module)) => {
-                    let _ = self.record.module(module);
+                    // The loader does not name the program itself.
+                    let program = self.plan.program.to_bytes();
+                    let path = if module.path.is_empty() { program } else { module.path };
+                    let _ = self.record.module(&Record { path, ..*module });
                     for (low, high) in module.code {
                         if unchanged::is_unchanged(pagemap, *low, *high) {
                             self.put(&Item::Unchanged { low: *low, high: *high });
@@ -298,7 +322,9 @@ impl<'p> Report<'p> {
         }
     }
 
-    fn threads(&mut self) {}
+    fn threads(&mut self) {
+        crate::others::record(self, 7);
+    }
 
     /// Says where the record is.
     fn say_where(&mut self) {
@@ -326,7 +352,7 @@ impl<'p> Report<'p> {
         }
         self.put(&Item::Done { ns });
         let _ = self.record.flush();
-        self.give_name(signature);
+        self.give_name(signature.unwrap_or(0));
         let _ = self.record.flush();
         self.say_where();
     }
@@ -351,7 +377,8 @@ struct Crashed<'r> {
     doubts: &'r mut usize,
     signature: &'r mut Signature,
     modules: &'r ModuleMap,
-    caller: Caller,
+    /// The panic that is reported, until the frame is found that called the hook.
+    panic: Option<&'static Message>,
     tid: u32,
     deadline: u64,
 }
@@ -361,9 +388,13 @@ impl See for Crashed<'_> {
         const OFTEN: usize = 64;
         let index = self.kept.count();
         self.kept.push(frame);
-        self.caller.see(frame);
         let _ = self.record.frame(self.tid, index, frame);
         let module = self.modules.look_up(frame.pc.lookup()).ok().and_then(|(found, _)| found);
+        if let Some(call) = call_of(frame)
+            && let Some(panic) = self.panic.take_if(|panic| frame.callee_cfa > Some(panic.inside()))
+        {
+            panic.reported(call);
+        }
         self.signature.see(index, frame, module.map(|found| (found.record.path, found.record.bias)));
         if index.is_multiple_of(OFTEN) && syscall::now(Clock::Monotonic) > self.deadline {
             return ControlFlow::Break(());
@@ -375,4 +406,24 @@ impl See for Crashed<'_> {
         *self.doubts = self.doubts.saturating_add(1);
         let _ = self.record.doubt(self.tid, *doubted);
     }
+}
+
+/// Looks for the frame that called the panic hook.
+struct Search {
+    panic: &'static Message,
+    found: bool,
+}
+
+impl See for Search {
+    fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
+        self.found |= call_of(frame).is_some_and(|call| self.panic.is_in(call));
+        if self.found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn doubt(&mut self, _doubted: &Doubted) {}
+}
+
+/// The call that a frame waits for.
+fn call_of(frame: &Noted) -> Option<Call> {
+    Some(Call { return_slot: frame.return_slot?, return_address: frame.pc.value() })
 }

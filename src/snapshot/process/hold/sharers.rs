@@ -8,7 +8,7 @@ use std::io;
 const KCMP_VM: libc::c_long = 1;
 
 /// What was found.
-pub(super) struct Sharing {
+pub(in super::super) struct Sharing {
     /// Every task that shares the memory.
     pub tasks: Vec<u32>,
     /// What could not be found out.
@@ -16,7 +16,7 @@ pub(super) struct Sharing {
 }
 
 /// The tasks outside process `pid` that have the memory of `inside`, a task of it that does not end meanwhile.
-pub(super) fn of(pid: u32, inside: u32) -> Sharing {
+pub(in super::super) fn of(pid: u32, inside: u32) -> Sharing {
     let mut tasks = vec![];
     let mut unknown = vec![];
     let size = memory_size(inside);

@@ -3,8 +3,8 @@
 use surestack_reliable::Noted;
 use surestack_walk::FoundBy;
 
-/// How many places it is made of.
-const PLACES: usize = 8;
+/// How many places it is made of: a Rust panic that aborts has eight of its own before those of the program.
+const PLACES: usize = 12;
 /// A place in no module: generated code, a call to nowhere. Its address says nothing, since it is another in each run.
 const NOWHERE: &[u8] = b"?";
 
@@ -14,11 +14,14 @@ const NOWHERE: &[u8] = b"?";
 /// It is a sum (FNV-1a, 64 bits) over places in code, innermost first: the file name of the module without its directory,
 /// a zero byte, and the linked address that is looked up for the frame (eight bytes, little endian). Only what is believed
 /// enters: frames before the first one that is doubted by somebody without files, found by unwind information, instructions,
-/// a signal frame or a marker, and always the interrupted one. Of these the first eight places count, each once.
+/// a signal frame or a marker, and always the interrupted one. Of these the first twelve places count, each once. The C
+/// library's that come first do not, unless there are no others: how `abort` and `memcpy` are made differs between machines.
 #[derive(Clone, Copy, Debug)]
 pub struct Signature {
     places: [(usize, u64); PLACES],
     count: usize,
+    /// Whether all places so far are the C library's.
+    in_library: bool,
 }
 
 impl Default for Signature {
@@ -30,7 +33,7 @@ impl Default for Signature {
 impl Signature {
     /// A signature of no frames.
     pub const fn new() -> Self {
-        Self { places: [(0, 0); PLACES], count: 0 }
+        Self { places: [(0, 0); PLACES], count: 0, in_library: true }
     }
 
     /// Takes the next frame of the trace, with the path and the bias of its module if it lies in one.
@@ -43,6 +46,9 @@ impl Signature {
             None => (NOWHERE, 0),
         };
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        if self.in_library && !is_library(name) {
+            (self.in_library, self.count) = (false, 0);
+        }
         let place = sum(sum(sum(BASIS, name), &[0]), &linked.to_le_bytes());
         let is_known = self.places.iter().take(self.count).any(|(_, known)| *known == place);
         if let Some(free) = self.places.get_mut(self.count).filter(|_| !is_known) {
@@ -56,6 +62,12 @@ impl Signature {
         let places = self.places.iter().take(self.count).filter(|(frame, _)| *frame < believed.max(1));
         places.fold(BASIS, |all, (_, place)| sum(all, &place.to_le_bytes()))
     }
+}
+
+/// Whether a module is a C library, its loader or the kernel's.
+fn is_library(name: &[u8]) -> bool {
+    let names: [&[u8]; 6] = [b"libc.so", b"libc-2", b"libpthread", b"ld-linux", b"ld-musl", b"[vdso]"];
+    names.iter().any(|library| name.starts_with(library))
 }
 
 /// Whether a frame that was found in this way can be nothing but a frame.
@@ -136,6 +148,20 @@ mod tests {
         let guessed = [FRAMES[0], FRAMES[1], (0x9000, FoundBy::FramePointer)];
         assert_eq!(two, signature("demo", 0, &guessed, 3));
         assert_eq!(signature("demo", 0, &FRAMES[..1], 1), signature("demo", 0, &FRAMES, 0));
+    }
+
+    #[test]
+    fn the_c_library_s_frames_at_the_top_count_only_where_there_are_no_others() {
+        let of = |modules: &[&str]| {
+            let mut signature = Signature::new();
+            for (index, module) in modules.iter().enumerate() {
+                signature.see(index, &noted(0x1000, CFI), Some((module.as_bytes(), 0)));
+            }
+            signature.value(modules.len())
+        };
+        assert_eq!(of(&["/lib/libc.so.6", "/lib/ld-linux-x86-64.so.2", "demo"]), of(&["demo"]));
+        assert_ne!(of(&["/lib/libc.so.6"]), of(&[]));
+        assert_ne!(of(&["demo", "libc.so.6"]), of(&["demo"]));
     }
 
     #[test]
