@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 use surestack_crash_scenes::contender::{CONTENDERS, Contender};
 use surestack_crash_scenes::random::{Count, Way};
-use surestack_crash_scenes::victims::Victims;
+use surestack_crash_scenes::victims::{Linked, Victims};
 use surestack_crash_scenes::{calls, random, run, scenes, table};
 use surestack_oracle::error::{Error, Result};
 
@@ -15,6 +15,9 @@ const USAGE: &str = "usage: surestack-crash-scenes [--there] COMMAND
     scene NAME HANDLER         one of them, with everything it left
     random N [HANDLER]         N (or FROM..TO) programs that die of a signal at a random instruction
     calls N [HANDLER]          N programs that die of a random call through a bad pointer
+    samples SIGNALS CALLS OTHERS [--write FILE]
+                               both, so many for ours, and how many of each for the others
+    builds [--write FILE]      every scene under our handler in programs linked otherwise
     calls-made NAME [HANDLER]  what it calls at signal time
     list                       the scenes";
 
@@ -43,13 +46,20 @@ fn command(victims: fn() -> Result<Victims>, words: &[&str]) -> Result<()> {
             Ok(())
         }
         ["scene", name, contender] => one(&victims()?, name, contender),
-        ["table"] => {
-            table::table(&victims()?, &mut |row| print!("{row}"))?;
-            Ok(())
-        }
-        ["table", "--write", path] => {
+        ["table", rest @ ..] => {
             let text = table::table(&victims()?, &mut |row| print!("{row}"))?;
-            surestack_oracle::document::write(path, "crash handlers", &text)
+            written(rest, "crash handlers", &text)
+        }
+        ["samples", signals, calls, others, rest @ ..] => {
+            let text = samples(&victims()?, range(signals)?, range(calls)?, range(others)?)?;
+            written(rest, "crash samples", &text)
+        }
+        ["builds", rest @ ..] => {
+            let builds = [Linked::Dynamic, Linked::StaticPie, Linked::Static];
+            let victims = builds.map(|linked| Ok((linked, Victims::linked(linked)?)));
+            let victims: Vec<(Linked, Victims)> = victims.into_iter().collect::<Result<_>>()?;
+            let text = table::builds(&victims, &mut |row| print!("{row}"))?;
+            written(rest, "crash builds", &text)
         }
         ["calls-made", name] => made(&victims()?, name, "ours"),
         ["calls-made", name, contender] => made(&victims()?, name, contender),
@@ -57,6 +67,41 @@ fn command(victims: fn() -> Result<Victims>, words: &[&str]) -> Result<()> {
         ["calls", number, rest @ ..] => many(&victims()?, Way::Call, number, rest),
         _ => Err(Error::new(USAGE)),
     }
+}
+
+/// Where to, if the arguments say so.
+fn written(rest: &[&str], name: &str, text: &str) -> Result<()> {
+    match rest {
+        [] => Ok(()),
+        ["--write", path] => surestack_oracle::document::write(path, name, text),
+        _ => Err(Error::new(USAGE)),
+    }
+}
+
+/// A row for each handler and way to die.
+fn samples(victims: &Victims, signals: Range<usize>, calls: Range<usize>, others: Range<usize>) -> Result<String> {
+    let mut text = format!("{}\n|---|---|---|---|---|---|---|---|---|\n", Count::HEAD);
+    for contender in CONTENDERS.iter().copied().filter(|c| *c != Contender::Std) {
+        for (way, own) in [(Way::Signal, &signals), (Way::Call, &calls)] {
+            let range = if contender == Contender::Ours { own } else { &others };
+            let count = tally(victims, contender, way, range)?;
+            let row = format!("| {} | {} |{}\n", contender.name(), way.words(), count.row());
+            print!("{row}");
+            text.push_str(&row);
+        }
+    }
+    Ok(text)
+}
+
+fn tally(victims: &Victims, contender: Contender, way: Way, range: &Range<usize>) -> Result<Count> {
+    let mut count = Count::default();
+    for number in range.clone() {
+        random::sample(victims.of(contender)?, contender, way, number, &mut count);
+    }
+    for failure in count.failures.iter().take(20) {
+        eprintln!("{}: {failure}", contender.name());
+    }
+    Ok(count)
 }
 
 /// From `FROM..TO`, or from nothing to a number.
@@ -75,14 +120,7 @@ fn many(victims: &Victims, way: Way, numbers: &str, rest: &[&str]) -> Result<()>
         _ => CONTENDERS.iter().copied().filter(|c| *c != Contender::Std).collect(),
     };
     for contender in contenders {
-        let mut count = Count::default();
-        for number in range.clone() {
-            random::sample(victims.of(contender)?, contender, way, number, &mut count);
-        }
-        println!("{}: {count}", contender.name());
-        for failure in count.failures.iter().take(20) {
-            println!("    {failure}");
-        }
+        println!("{}: {}", contender.name(), tally(victims, contender, way, &range)?);
     }
     Ok(())
 }

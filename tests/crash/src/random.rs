@@ -55,6 +55,28 @@ pub struct Count {
     pub failures: Vec<String>,
 }
 
+impl Way {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Way::Signal => "signal at a random instruction",
+            Way::Call => "random call through a bad pointer",
+        }
+    }
+}
+
+impl Count {
+    /// The first line of a table of [rows](Count::row), behind who and how.
+    pub const HEAD: &str =
+        "| handler | dies of | samples | complete | partial | wrong | none | status kept | registers right |";
+
+    /// The row.
+    pub fn row(&self) -> String {
+        let Count { samples, complete, partial, wrong, nothing, status_kept, registers, .. } = self;
+        format!(" {samples} | {complete} | {partial} | {wrong} | {nothing} | {status_kept} | {registers} |")
+    }
+}
+
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -50,9 +50,9 @@ impl Death {
         self.status.map(|own| inner.unwrap_or(own) & !0x80)
     }
 
-    /// Whether the scene could not be set up on this machine.
+    /// Whether the scene could not be set up: this machine does not allow it, or this program is not linked for it.
     pub fn is_unable(&self) -> bool {
-        self.truths.iter().any(|t| t.unable == 2)
+        self.truths.iter().any(|t| t.unable != 0)
     }
 
     /// What the handler's report is worth.
