@@ -9,7 +9,7 @@ use super::signals::{self, Caught};
 #[cfg(feature = "threads")]
 use super::threads_created;
 use super::{existing, panic, prepared};
-use crate::this_process;
+use crate::{previous, this_process};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use surestack_capture::{Threads, threads};
@@ -75,6 +75,10 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     let opened = Opened::new(&handler)?;
     this_process::refresh();
     let directory = opened.directory().map(Path::to_owned);
+    if let Some(directory) = &directory {
+        // What cannot be removed is somebody else's, and no reason to do without a handler.
+        let _ = previous::limit(directory, previous::Limits::default());
+    }
     let (armed, unanswered) = arm(handler.alternate_stacks)?;
     // Without one, panics are reported only when they end in an abort.
     let request = ask::free_signal();

@@ -54,6 +54,18 @@ pub(crate) fn is_in_chain(ucontext: usize) -> bool {
     below.is_some_and(|below| (1..ROOM).contains(&below)) && CHAINED_IN.load(Ordering::Relaxed) == syscall::thread_id()
 }
 
+/// The handler that a signal had before ours; 0 for none. One that the kernel would call once only is called once.
+pub(crate) fn handler_before(number: i32) -> usize {
+    let before = plan::remembered(number);
+    if matches!(before.handler, DEFAULT | IGNORE) {
+        return 0;
+    }
+    if before.flags & SA_RESETHAND != 0 {
+        plan::remember(number, &SignalAction::default());
+    }
+    before.handler
+}
+
 /// Decides what follows a report: the handler to call, or 0 when everything is prepared for the return.
 ///
 /// # Safety
