@@ -90,7 +90,7 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     }
     let mut beneath = lock(&BENEATH);
     for signal in handler.signals.iter().copied().chain(request) {
-        let reaches_us = beneath.iter().position(|caught| caught.signal == signal);
+        let reaches_us = beneath.iter().position(|caught| caught.signal == signal && caught.may_be_reached());
         match reaches_us.map(|index| Ok(beneath.swap_remove(index))).unwrap_or_else(|| signals::catch(signal)) {
             Ok(caught) => now.caught.push(caught),
             Err(error) => {

@@ -31,6 +31,8 @@ pub fn scenes() -> Vec<Scene> {
             play: default_after_us,
             judge: passes,
         },
+        Scene { name: "a_signal_that_is_given_twice_is_caught_once", variables: &[], play: given_twice, judge: passes },
+        Scene { name: "a_signal_that_was_reset_over_ours_is_caught_again", variables: &[], play: reset, judge: passes },
         Scene {
             name: "installed_again_beneath_another_handler_ours_is_not_set_twice",
             variables: &[],
@@ -211,4 +213,23 @@ fn beneath() {
     let uninstalled = again.uninstall();
     assert!(uninstalled.beneath.is_empty() && uninstalled.restored.contains(&libc::SIGSEGV), "{uninstalled:?}");
     assert_eq!(action(libc::SIGSEGV), before);
+}
+
+fn given_twice() {
+    let status = overflown(|| {
+        let twice = [libc::SIGSEGV, libc::SIGBUS, libc::SIGSEGV];
+        surestack::Handler::builder().signals(&twice).install().unwrap().keep();
+    });
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{status:#x}");
+}
+
+fn reset() {
+    let guard = surestack::install().unwrap();
+    let ours = action(libc::SIGSEGV);
+    set_action(libc::SIGSEGV, [0; 4]);
+    assert_eq!(guard.uninstall().beneath, [libc::SIGSEGV]);
+    let again = surestack::install().unwrap();
+    assert!(again.beneath().is_empty() && action(libc::SIGSEGV) == ours, "{again:?}");
+    again.uninstall();
+    assert_eq!(action(libc::SIGSEGV), [0; 4]);
 }
