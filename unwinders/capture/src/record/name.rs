@@ -89,7 +89,7 @@ fn power(of: u32) -> u64 {
 }
 
 fn hexadecimal(digit: u64) -> u8 {
-    b"0123456789abcdef".iter().nth(usize::try_from(digit).unwrap_or(0)).copied().unwrap_or(b'?')
+    b"0123456789abcdef".get(usize::try_from(digit).unwrap_or(0)).copied().unwrap_or(b'?')
 }
 
 /// A time by the calendar, in UTC.
