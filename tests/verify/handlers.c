@@ -63,6 +63,18 @@ void taken(int number)
 function *volatile hook;
 void unknown(int number) { hook(number); }
 
+/* The same, in what it was given; and beside it a table of its own with a function at the same place. */
+struct given {
+    function *chosen;
+};
+void given(struct given *what) { what->chosen(1); }
+void given_beside_a_table(struct given *what)
+{
+    function *const *volatile own = good;
+    put(own[0] == zero ? "a" : "b");
+    what->chosen(1);
+}
+
 /* A switch, which becomes a jump table; one case prints. */
 void chooses(int number)
 {
@@ -117,12 +129,13 @@ void returned(int);
 void anywhere(int);
 
 function *const all[] = {clean, raw, (function *)tail, deep, table, bad_table, taken, unknown, chooses,
-                         thread_local_storage, (function *)recursive, leaves, garbage, nameless, returned, anywhere};
+                         thread_local_storage, (function *)recursive, leaves, garbage, nameless, returned, anywhere,
+                         (function *)given, (function *)given_beside_a_table};
 
 int main(int count, char **arguments)
 {
     (void)arguments;
-    hook = all[count % 16];
+    hook = all[count % 18];
     hook(count);
     return 0;
 }
