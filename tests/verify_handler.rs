@@ -371,6 +371,18 @@ fn what_is_only_believed_can_be_refused() {
 }
 
 #[test]
+fn what_a_callee_chose_is_not_what_was_there_before() {
+    everywhere("changed", |found, what| {
+        let all: Vec<&Offence> = found.violations.iter().map(|violation| &violation.what).collect();
+        assert!(matches!(all[..], [Offence::Indirect(Reason::Pointer | Reason::Variable(_))]), "{what}: {all:?}");
+    });
+    everywhere("gotten", |found, what| {
+        let all: Vec<&Offence> = found.violations.iter().map(|violation| &violation.what).collect();
+        assert_eq!(all, [&Offence::Indirect(Reason::Loaded)], "{what}");
+    });
+}
+
+#[test]
 fn a_function_that_the_caller_of_the_root_chose_is_a_violation() {
     for root in ["given", "given_beside_a_table"] {
         everywhere(root, |found, what| {

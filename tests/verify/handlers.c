@@ -75,6 +75,18 @@ void given_beside_a_table(struct given *what)
     what->chosen(1);
 }
 
+/* Set here and changed by a callee; and what another function took from a variable. */
+static __attribute__((noinline)) void change(struct given *what) { what->chosen = hook; }
+void changed(int number)
+{
+    struct given own = {zero};
+    change(&own);
+    own.chosen(number);
+}
+static struct given *volatile current;
+static __attribute__((noinline)) struct given *get(void) { return current; }
+void gotten(int number) { get()->chosen(number); }
+
 /* A switch, which becomes a jump table; one case prints. */
 void chooses(int number)
 {
@@ -130,12 +142,12 @@ void anywhere(int);
 
 function *const all[] = {clean, raw, (function *)tail, deep, table, bad_table, taken, unknown, chooses,
                          thread_local_storage, (function *)recursive, leaves, garbage, nameless, returned, anywhere,
-                         (function *)given, (function *)given_beside_a_table};
+                         (function *)given, (function *)given_beside_a_table, changed, gotten};
 
 int main(int count, char **arguments)
 {
-    (void)arguments;
-    hook = all[count % 18];
+    current = (struct given *)arguments;
+    hook = all[count % 20];
     hook(count);
     return 0;
 }
