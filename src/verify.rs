@@ -17,8 +17,8 @@
 //!
 //! * Stores through pointers hit no return address, and none is used to write below the place on the stack it was made of.
 //! * Other modules do not replace what the file itself defines.
-//! * A pointer that may lead to a vtable leads to one that reached code refers to, unless it came out of a variable. These
-//!   calls are counted and listed.
+//! * A pointer that may lead to a vtable leads to one that reached code refers to, unless it is seen to come out of a
+//!   variable or from the root's caller. These calls are counted and listed; with [`Beliefs::Refused`] they are violations.
 //! * What has no symbol ends where the next thing begins that the file refers to.
 //! * A jump table without a bounds check ends before what leads out of the function or between two instructions.
 //!
@@ -62,6 +62,18 @@ pub struct Options {
     pub annotations: Vec<Annotation>,
     /// Whether thread-local storage may be touched.
     pub thread: Thread,
+    /// What becomes of calls through what may be a vtable, and of entries to a panic.
+    pub beliefs: Beliefs,
+}
+
+/// What becomes of what is not proven, but likely to be all right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beliefs {
+    /// It is counted and listed.
+    #[default]
+    Listed,
+    /// Each is a violation.
+    Refused,
 }
 
 /// What becomes of accesses to thread-local storage.

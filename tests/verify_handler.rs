@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
-use surestack::verify::{self, Annotation, Depth, Edge, Offence, Options, Reason, Thread, Verified};
+use surestack::verify::{self, Annotation, Beliefs, Depth, Edge, Offence, Options, Reason, Thread, Verified};
 
 /// Builds one of the sources in `tests/verify/` once with these arguments.
 fn built(compiler: &str, source: &str, arguments: &[&str]) -> PathBuf {
@@ -353,5 +353,41 @@ fn what_cannot_be_verified_is_an_error_that_says_why() {
     ] {
         let (found, _, error) = command(arguments);
         assert!(found == Some(code) && error.contains(says), "{arguments:?}: {found:?} {error}");
+    }
+}
+
+#[test]
+fn what_is_only_believed_can_be_refused() {
+    let strict = |file: &Path, root| {
+        let options = Options { beliefs: Beliefs::Refused, ..options(&[root]) };
+        verify::file(file, &options).unwrap().violations.into_iter().map(|violation| violation.what).collect::<Vec<_>>()
+    };
+    let rust = built("rustc", "handlers.rs", RUST[1]);
+    assert_eq!(strict(&rust, "clean"), []);
+    assert_eq!(strict(&rust, "steps"), []);
+    assert_eq!(strict(&rust, "indexes"), [Offence::Function("core::panicking::panic_bounds_check".into())]);
+    let virtually = strict(&rust, "virtually_clean");
+    assert!(virtually.iter().all(|what| matches!(what, Offence::Indirect(Reason::Slot(_)))), "{virtually:?}");
+}
+
+#[test]
+fn what_a_callee_chose_is_not_what_was_there_before() {
+    everywhere("changed", |found, what| {
+        let all: Vec<&Offence> = found.violations.iter().map(|violation| &violation.what).collect();
+        assert!(matches!(all[..], [Offence::Indirect(Reason::Pointer | Reason::Variable(_))]), "{what}: {all:?}");
+    });
+    everywhere("gotten", |found, what| {
+        let all: Vec<&Offence> = found.violations.iter().map(|violation| &violation.what).collect();
+        assert_eq!(all, [&Offence::Indirect(Reason::Loaded)], "{what}");
+    });
+}
+
+#[test]
+fn a_function_that_the_caller_of_the_root_chose_is_a_violation() {
+    for root in ["given", "given_beside_a_table"] {
+        everywhere(root, |found, what| {
+            let all: Vec<&Offence> = found.violations.iter().map(|violation| &violation.what).collect();
+            assert_eq!(all, [&Offence::Indirect(Reason::Loaded)], "{what}");
+        });
     }
 }

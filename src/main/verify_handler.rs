@@ -4,7 +4,7 @@ use clap::Args;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use surestack::verify::{self, Options, Thread};
+use surestack::verify::{self, Beliefs, Options, Thread};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +29,9 @@ pub struct VerifyHandler {
     /// Thread-local storage may be touched
     #[arg(long)]
     allow_tls: bool,
+    /// Calls through what may be a vtable, and entries to a panic, are violations too
+    #[arg(long)]
+    strict: bool,
     /// Lines of `function ; calls ; reason`: indirect calls that you vouch for
     #[arg(long, value_name = "FILE")]
     annotations: Option<PathBuf>,
@@ -48,7 +51,8 @@ impl VerifyHandler {
             }
         };
         let thread = if self.allow_tls { Thread::Allowed } else { Thread::Refused };
-        let options = Options { roots: self.root.clone(), allowed: self.allow.clone(), annotations, thread };
+        let beliefs = if self.strict { Beliefs::Refused } else { Beliefs::Listed };
+        let options = Options { roots: self.root.clone(), allowed: self.allow.clone(), annotations, thread, beliefs };
         let verified = match verify::file(&self.binary, &options) {
             Ok(verified) => verified,
             Err(error) => {

@@ -29,13 +29,13 @@ pub(super) enum Aim {
 pub enum Reason {
     /// Through a variable that can be written to, at this address.
     Variable(u64),
-    /// Through a pointer that was read from a variable.
+    /// Through a pointer that was read from a variable, or that the root was given.
     Loaded,
     /// Through a register or a word on the stack about which nothing is known.
     Pointer,
     /// Through a table that is not understood, at this address.
     Table(u64),
-    /// Through a slot that none of the vtables has to which reached code refers.
+    /// Through a slot of what may be a vtable: none that has it is referred to, or that is not to be believed.
     Slot(i64),
     /// A return, and what it returns to was not put there by a call.
     Return,

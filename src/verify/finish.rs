@@ -4,7 +4,7 @@ use super::aim::Reason;
 use super::depth::depth;
 use super::value::Value;
 use super::walk::{Came, Walk};
-use super::{Annotated, Edge, Hop, Offence, Sites, SystemCall, Verified, Violation, VirtualCall};
+use super::{Annotated, Beliefs, Edge, Hop, Offence, Sites, SystemCall, Verified, Violation, VirtualCall};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Walk<'_> {
@@ -53,10 +53,10 @@ impl Walk<'_> {
         self.stub_name(entry).unwrap_or_else(|| self.binary.describe(entry))
     }
 
-    /// What may be calls through a vtable, and none has that slot.
+    /// What may be calls through a vtable, and none has that slot, or that is not to be believed.
     fn through_vtables(&mut self) {
         for ((node, site), slot) in self.slots.clone() {
-            if !self.callees.contains_key(&site) {
+            if self.options.beliefs == Beliefs::Refused || !self.callees.contains_key(&site) {
                 let came = Came { node, site, edge: Edge::Here };
                 self.offend(Offence::Indirect(Reason::Slot(slot.offset)), came);
             }

@@ -141,14 +141,16 @@ impl fmt::Display for Reason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable(address) => write!(out, "an indirect call through the variable at {address:#x}"),
-            Self::Loaded => out.write_str("an indirect call through a pointer that was read from a variable"),
+            Self::Loaded => {
+                out.write_str("an indirect call through a pointer that was read from a variable or came from outside")
+            }
             Self::Pointer => out.write_str("an indirect call through a pointer of which nothing is known"),
             Self::Table(address) => {
                 write!(out, "an indirect call through the table at {address:#x}, which is not understood")
             }
             Self::Slot(slot) => write!(
                 out,
-                "an indirect call through a pointer at {slot:#x} of something; no vtable that is referred to has that slot"
+                "an indirect call through a pointer at {slot:#x} of something that is not known to be a vtable"
             ),
             Self::Return => out.write_str("a return to an address that no call left there"),
         }

@@ -13,7 +13,7 @@ const ARGUMENT: usize = 64;
 pub(super) enum Value {
     /// Anything.
     Any,
-    /// Anything, and it came from a variable of the whole program, or through a pointer in one.
+    /// Anything, and it came from a variable of the whole program or from outside, or through a pointer that did.
     Loaded,
     /// One of these numbers or addresses, ascending.
     Known(Vec<u64>),

@@ -5,7 +5,7 @@ use super::depth::Frame;
 use super::doom::Segment;
 use super::names::{Judged, Rules, never_returns};
 use super::value::{State, Value};
-use super::{Edge, Offence, Options, Thread, Verified};
+use super::{Beliefs, Edge, Offence, Options, Thread, Verified};
 use iced_x86::InstructionInfoFactory;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -132,7 +132,8 @@ impl<'b> Walk<'b> {
     pub fn verify(mut self, roots: &[u64]) -> Verified {
         let roots: Vec<usize> = roots.iter().map(|root| self.node(*root, None)).collect();
         for root in &roots {
-            self.pass(*root, &[const { Value::Any }; 6]);
+            // Whoever calls it may pass anything.
+            self.pass(*root, &[const { Value::Loaded }; 6]);
         }
         let mut runs = 0usize;
         while runs <= MOST {
@@ -256,6 +257,9 @@ impl<'b> Walk<'b> {
                 self.allowed.insert(name);
             }
             Judged::Escape => {
+                if self.options.beliefs == Beliefs::Refused {
+                    self.offend(Offence::Function(name.clone()), came);
+                }
                 self.escapes.entry(name).or_default().insert(came.site);
                 return Callee::Escape;
             }

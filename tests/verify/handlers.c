@@ -63,6 +63,30 @@ void taken(int number)
 function *volatile hook;
 void unknown(int number) { hook(number); }
 
+/* The same, in what it was given; and beside it a table of its own with a function at the same place. */
+struct given {
+    function *chosen;
+};
+void given(struct given *what) { what->chosen(1); }
+void given_beside_a_table(struct given *what)
+{
+    function *const *volatile own = good;
+    put(own[0] == zero ? "a" : "b");
+    what->chosen(1);
+}
+
+/* Set here and changed by a callee; and what another function took from a variable. */
+static __attribute__((noinline)) void change(struct given *what) { what->chosen = hook; }
+void changed(int number)
+{
+    struct given own = {zero};
+    change(&own);
+    own.chosen(number);
+}
+static struct given *volatile current;
+static __attribute__((noinline)) struct given *get(void) { return current; }
+void gotten(int number) { get()->chosen(number); }
+
 /* A switch, which becomes a jump table; one case prints. */
 void chooses(int number)
 {
@@ -117,12 +141,13 @@ void returned(int);
 void anywhere(int);
 
 function *const all[] = {clean, raw, (function *)tail, deep, table, bad_table, taken, unknown, chooses,
-                         thread_local_storage, (function *)recursive, leaves, garbage, nameless, returned, anywhere};
+                         thread_local_storage, (function *)recursive, leaves, garbage, nameless, returned, anywhere,
+                         (function *)given, (function *)given_beside_a_table, changed, gotten};
 
 int main(int count, char **arguments)
 {
-    (void)arguments;
-    hook = all[count % 16];
+    current = (struct given *)arguments;
+    hook = all[count % 20];
     hook(count);
     return 0;
 }
