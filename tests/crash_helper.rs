@@ -117,7 +117,8 @@ fn every_thread_is_walked_with_the_evidence_of_files_and_goes_on() {
     assert!(first[0].contains("surestack_test_crashes"), "{first:?}");
     assert_eq!(threads[0]["verdict"]["verdict"], "reliable", "{}", threads[0]["verdict"]);
     let waits = |thread: &&Value| functions(thread).iter().any(|name| name.contains("surestack_test_waits"));
-    let waiting: usize = threads.iter().filter(waits).map(|group| group["threads"].as_array().unwrap().len()).sum();
+    let waiting: usize =
+        threads.iter().filter(waits).map(|group| 1 + group["same_stack"].as_array().unwrap().len()).sum();
     assert_eq!(waiting, 3, "{:?}", threads.iter().map(functions).collect::<Vec<_>>());
     let text = fs::read_to_string(crashed.directory.join("out.txt")).unwrap();
     assert!(text.contains("SIGSEGV") && text.contains("surestack_test_crashes"), "{text}");
