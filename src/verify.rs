@@ -11,11 +11,18 @@
 //! ```
 //!
 //! Followed is what can be executed: instruction by instruction, behind a call only if the callee can return. Landing pads
-//! are therefore not followed; what throws is not on the list. What it believes: functions keep the registers and the stack
-//! pointer that the ABI tells them to keep, stores through pointers do not hit return addresses, other modules do not
-//! replace what the file itself defines, and a pointer that may be one to a vtable is one to a vtable that reached code
-//! refers to, unless it was read from a variable: such calls are counted and listed. What it cannot say: whether memory is
-//! there, whether the stack is deep enough, and what an allowed function does.
+//! are therefore not followed; what throws is not on the list. What only a panic would see is not followed either.
+//!
+//! What it believes, besides what the ABI says of registers and the stack pointer:
+//!
+//! * Stores through pointers hit no return address, and none is used to write below the place on the stack it was made of.
+//! * Other modules do not replace what the file itself defines.
+//! * A pointer that may lead to a vtable leads to one that reached code refers to, unless it came out of a variable. These
+//!   calls are counted and listed.
+//! * What has no symbol ends where the next thing begins that the file refers to.
+//! * A jump table without a bounds check ends before what leads out of the function or between two instructions.
+//!
+//! What it cannot say: whether memory is there, whether the stack is deep enough, and what an allowed function does.
 
 mod aim;
 mod annotation;

@@ -186,3 +186,172 @@ fn an_annotation_vouches_for_as_many_calls_as_it_says() {
     assert_eq!(with(vec![annotation("unknown", 0)]).violations.len(), 1, "none is vouched for");
     assert_eq!(with(vec![annotation("known", 1)]).violations.len(), 1, "it is about another");
 }
+
+/// The builds of the C++ source.
+const CPP: &[(&str, &[&str])] = &[
+    ("g++", &["-O0", "-Wl,-z,now"]),
+    ("g++", &["-O2", "-Wl,-z,now"]),
+    ("g++", &["-O2", "-shared", "-fPIC", "-Wl,-z,now"]),
+    ("clang++", &["-O0", "-Wl,-z,now"]),
+    ("clang++", &["-O2", "-Wl,-z,now"]),
+];
+
+#[test]
+fn a_virtual_call_leads_to_every_class_that_the_handler_makes() {
+    for (compiler, arguments) in CPP {
+        let file = built(compiler, "handlers.cc", arguments);
+        let what = format!("{compiler} {}", arguments.join(" "));
+        let found = verified(&file, "clean");
+        clean(&found, &what);
+        assert!(!found.virtual_calls.is_empty(), "{what}");
+
+        let found = verified(&file, "allocates");
+        let all = forbidden(&found);
+        let [(name, path)] = all.as_slice() else { panic!("{what}: {all:?}") };
+        assert_eq!(name, "realloc", "{what}");
+        let class = "(anonymous namespace)::Kept::line(char const*)";
+        assert!(path.iter().any(|function| function == class), "{what}: {path:?}");
+        let through = |hop: &verify::Hop| matches!(hop.edge, Edge::Vtable(_)) && hop.to == class;
+        assert!(found.violations[0].path.iter().any(through), "{what}: {:?}", found.violations[0].path);
+    }
+}
+
+#[test]
+fn a_virtual_call_of_what_somebody_else_chose_is_a_violation() {
+    for (compiler, arguments) in CPP {
+        let file = built(compiler, "handlers.cc", arguments);
+        let what = format!("{compiler} {}", arguments.join(" "));
+        let found = verified(&file, "unknown");
+        let all: Vec<&Offence> = found.violations.iter().map(|violation| &violation.what).collect();
+        assert_eq!(all, [&Offence::Indirect(Reason::Loaded)], "{what}");
+        let thrown: Vec<String> = forbidden(&verified(&file, "throws")).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(thrown, ["__cxa_allocate_exception", "__cxa_throw"], "{what}");
+        let foreign = verified(&file, "foreign");
+        assert!(!foreign.violations.is_empty(), "{what}: a class of another module");
+    }
+}
+
+/// The builds of the Rust source.
+const RUST: &[&[&str]] = &[
+    &["--edition=2024"],
+    &["--edition=2024", "-O"],
+    &["--edition=2024", "--crate-type=cdylib"],
+    &["--edition=2024", "-O", "--crate-type=cdylib"],
+    &["--edition=2024", "-O", "-Cpanic=abort", "-Clto=fat"],
+];
+
+/// What is found from a root of the Rust source, in every build of it.
+fn in_rust(root: &str, check: impl Fn(&Verified, &str)) {
+    for arguments in RUST {
+        let file = built("rustc", "handlers.rs", arguments);
+        check(&verified(&file, root), &format!("{root}, {}", arguments.join(" ")));
+    }
+}
+
+#[test]
+fn a_clean_handler_in_rust_is_clean_in_debug_in_release_and_in_a_library() {
+    for root in ["clean", "virtually_clean", "steps"] {
+        in_rust(root, clean);
+    }
+}
+
+#[test]
+fn an_allocation_in_rust_is_found_with_the_way_to_it() {
+    const ALLOCATES: &[&str] = &["__rustc::__rust_alloc", "__rustc::__rust_realloc", "malloc", "realloc", "calloc"];
+    for (root, way) in [
+        ("pushes", "handlers::note"),
+        ("virtually_pushes", "Kept"),
+        ("bad_steps", "handlers::third"),
+        ("prints", "prints"),
+    ] {
+        in_rust(root, |found, what| {
+            let all = forbidden(found);
+            let frees = root == "prints";
+            let offends =
+                |name: &str| ALLOCATES.contains(&name) || frees && (name.ends_with("dealloc") || name == "free");
+            let path = all.iter().find(|(name, _)| offends(name));
+            let (_, path) = path.unwrap_or_else(|| panic!("{what}: {all:?}"));
+            assert_eq!(path.first().map(String::as_str), Some(root), "{what}");
+            assert!(path.iter().any(|function| function.contains(way)), "{what}: {path:?}");
+        });
+    }
+}
+
+#[test]
+fn a_pointer_that_was_stored_in_an_atomic_is_a_violation() {
+    in_rust("unknown", |found, what| {
+        let all: Vec<&Offence> = found.violations.iter().map(|violation| &violation.what).collect();
+        assert_eq!(all, [&Offence::Indirect(Reason::Loaded)], "{what}");
+    });
+}
+
+#[test]
+fn a_thread_local_in_rust_is_a_violation() {
+    in_rust("thread_local_storage", |found, what| {
+        let by = if what.contains("cdylib") { "__tls_get_addr" } else { "%fs or %gs" };
+        let all: Vec<&Offence> = found.violations.iter().map(|violation| &violation.what).collect();
+        assert_eq!(all, [&Offence::Thread(by.into())], "{what}");
+    });
+}
+
+#[test]
+fn entries_to_a_panic_are_counted_and_not_followed() {
+    in_rust("indexes", |found, what| {
+        clean(found, what);
+        let names: Vec<&str> = found.escapes.iter().map(|escape| escape.name.as_str()).collect();
+        assert!(names.contains(&"core::panicking::panic_bounds_check"), "{what}: {names:?}");
+    });
+}
+
+fn command(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_surestack")).arg("verify-handler").args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_prints_one_call_a_line_and_its_exit_code_says_what_was_found() {
+    let file = built("gcc", "handlers.c", &["-w", "-O2", "-Wl,-z,now"]);
+    let file = file.to_str().unwrap();
+    let (code, text, _) = command(&[file, "--root", "clean", "--allow", "write", "--allow", "_exit"]);
+    assert!(code == Some(0) && text.contains(": 0 violations\n"), "{code:?} {text}");
+
+    let (code, text, _) = command(&[file, "--root", "bad_table", "--allow", "write"]);
+    assert_eq!(code, Some(1));
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("violation: free is not on the list"));
+    let path: Vec<&str> = lines.by_ref().take_while(|line| line.starts_with("  ")).collect();
+    assert_eq!(path.len(), 3, "{text}");
+    assert!(path[0].trim().starts_with("0x") && path[0].contains("  bad_table  "), "{text}");
+    assert!(path[1].ends_with("  release  jumps to free@plt"), "{text}");
+    assert!(path[2].ends_with("  free@plt  goes through a pointer to free"), "{text}");
+
+    let (code, json, _) = command(&[file, "--root", "bad_table", "--allow", "write", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["violations"][0]["kind"]), (Some(1), &"function".into()));
+    let hops = json["violations"][0]["path"].as_array().unwrap();
+    assert_eq!(
+        (&hops[1]["function"], &hops[1]["edge"], &hops[1]["to"]),
+        (&"release".into(), &"jump".into(), &"free@plt".into())
+    );
+}
+
+#[test]
+fn what_cannot_be_verified_is_an_error_that_says_why() {
+    let file = built("gcc", "handlers.c", &["-w", "-O2", "-Wl,-z,now"]);
+    let stripped = built("gcc", "handlers.c", &["-w", "-O2", "-s", "-static"]);
+    let object = built("gcc", "handlers.c", &["-w", "-c"]);
+    let (file, stripped, object) = (file.to_str().unwrap(), stripped.to_str().unwrap(), object.to_str().unwrap());
+    for (arguments, code, says) in [
+        (&[file][..], 2, "no function is called `surestack_signal_entry`"),
+        (&[file, "--root", "cleane"], 2, "no function is called `cleane`"),
+        (&[stripped, "--root", "clean"], 3, "it is stripped"),
+        (&[object, "--root", "clean"], 3, "it is not linked"),
+        (&["/nowhere", "--root", "clean"], 3, "cannot read /nowhere"),
+        (&["/etc/passwd", "--root", "clean"], 3, "not a usable ELF file"),
+        (&[file, "--root", "clean", "--annotations", "/nowhere"], 2, "cannot read the annotations"),
+    ] {
+        let (found, _, error) = command(arguments);
+        assert!(found == Some(code) && error.contains(says), "{arguments:?}: {found:?} {error}");
+    }
+}

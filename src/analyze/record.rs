@@ -42,7 +42,10 @@ pub(super) fn print(
         Some(recalled::walked(&analysis, thread, trace, &recorded.unchanged))
     };
 
-    let crash = crashed.and_then(|thread| Some(analysis.report(thread, walked(thread)?)));
+    let mut crash = crashed.and_then(|thread| Some(analysis.report(thread, walked(thread)?)));
+    if let Some(report) = crash.as_mut().filter(|_| recorded.occasion == Some(Occasion::Panic)) {
+        report.crashed = true;
+    }
     printer.head(&head(&analysis, recorded, path, crash.as_ref()))?;
     let mut groups = Groups::default();
     for thread in chosen {
@@ -60,10 +63,11 @@ pub(super) fn print(
 pub(super) fn head(analysis: &Analysis<'_>, recorded: &Recorded, source: &Path, crash: Option<&ThreadReport>) -> Head {
     let crashed = analysis.snapshot.threads.first().filter(|_| recorded.crashed);
     let is_told = crashed.is_some_and(|thread| thread.signal.is_some() || thread.stop != Stop::default());
-    let what = match (crashed, recorded.occasion) {
-        (Some(thread), _) if is_told => words::what(analysis.snapshot, thread, &|pc| analysis.function(pc)),
-        (_, Some(Occasion::Panic)) => "a panic".to_owned(),
-        (_, Some(Occasion::Requested)) => "no crash: somebody asked for the report".to_owned(),
+    let panic = || recorded.messages.iter().find(|(by, _)| *by == MessageKind::Panic);
+    let what = match (recorded.occasion, crashed) {
+        (Some(Occasion::Panic), _) => panic().map_or_else(|| "a panic".to_owned(), |(_, text)| panicked(text)),
+        (Some(Occasion::Requested), _) => "no crash: somebody asked for the report".to_owned(),
+        (_, Some(thread)) if is_told => words::what(analysis.snapshot, thread, &|pc| analysis.function(pc)),
         _ => "a crash: what happened is not in the record any more".to_owned(),
     };
     let kind = |kind: MessageKind| match kind {
@@ -81,4 +85,13 @@ pub(super) fn head(analysis: &Analysis<'_>, recorded: &Recorded, source: &Path, 
         signatures: Signatures { places: recorded.signature, functions },
     };
     Head { what, threads, signal, signal_number, recorded: Some(from), ..head }
+}
+
+/// A panic in one line. The standard hook's text begins with the place.
+fn panicked(text: &str) -> String {
+    let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    match text.strip_prefix("panicked at ").and_then(|rest| rest.split_once(":\n")) {
+        Some((place, said)) if !place.contains('\n') => format!("panic: {}, at {place}", first(said)),
+        _ => format!("panic: {}", first(text)),
+    }
 }

@@ -6,7 +6,9 @@ use super::builder::{AlternateStacks, Handler};
 use super::error::InstallError;
 use super::opened::Opened;
 use super::signals::{self, Caught};
-use super::{existing, panic, prepared, threads_created};
+#[cfg(feature = "threads")]
+use super::threads_created;
+use super::{existing, panic, prepared};
 use crate::this_process;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -118,6 +120,7 @@ fn arm(who: AlternateStacks) -> Result<(Vec<Armed>, Vec<Unanswered>), InstallErr
         return Ok((vec![this], Vec::new()));
     }
     // First, so that no thread is made in between that neither sees.
+    #[cfg(feature = "threads")]
     threads_created::give(true);
     let (mut armed, unanswered) = existing::arm();
     armed.push(this);
@@ -139,6 +142,7 @@ impl Installed {
             }
         }
         became.beneath = beneath.iter().map(|caught| caught.signal).collect();
+        #[cfg(feature = "threads")]
         threads_created::give(false);
         became.unanswered = existing::disarm(&self.armed);
         prepared::withdraw(self.opened);

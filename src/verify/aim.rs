@@ -43,6 +43,14 @@ pub enum Reason {
 
 /// Where the indirect `call` or jump leads. `before` it, these instructions are executed one after the other.
 pub(super) fn aim(binary: &Binary, state: &State, before: &[Instruction], call: &Instruction) -> Aim {
+    match anywhere(binary, state, before, call) {
+        // A null pointer leads to a fault, and nowhere else.
+        Aim::To(targets) => Aim::To(targets.into_iter().filter(|target| *target != 0).collect()),
+        other => other,
+    }
+}
+
+fn anywhere(binary: &Binary, state: &State, before: &[Instruction], call: &Instruction) -> Aim {
     if call.op0_kind() == OpKind::Register {
         let value = number(call.op0_register()).map_or(Value::Any, |register| state.get(register));
         return of(binary, &value, before, call);
@@ -81,21 +89,20 @@ fn of(binary: &Binary, value: &Value, before: &[Instruction], call: &Instruction
     }
 }
 
-/// `call *table(,%rdi,8)` and `call *(%rax,%rdi,8)`.
+/// `call *table(,%rdi,8)` and `call *(%rax,%rdi,8)`; and `call *(%rax,%rdi)`, the index multiplied before.
 fn element(binary: &Binary, state: &State, before: &[Instruction], call: &Instruction) -> Aim {
-    let base = match call.memory_base() {
-        Name::None => Some(0),
-        name => match number(name).map(|base| state.get(base)) {
-            Some(Value::Known(bases)) if bases.len() == 1 => bases.first().copied(),
-            _ => None,
-        },
+    let one = |name: Name| match number(name).map(|register| state.get(register)) {
+        Some(Value::Known(places)) if places.len() == 1 => places.first().copied(),
+        _ => None,
     };
-    let is_plain = !matches!(call.segment_prefix(), Name::FS | Name::GS);
-    match base.filter(|_| is_plain && call.memory_index_scale() == 8) {
-        Some(base) => {
-            let address = base.wrapping_add(call.memory_displacement64());
-            read(binary, Table { address, form: Form::Absolute }, before, call)
-        }
+    let base = if call.memory_base() == Name::None { Some(0) } else { one(call.memory_base()) };
+    let scaled = call.memory_index_scale() == 8;
+    let start = base.or_else(|| one(call.memory_index()).filter(|_| call.memory_index_scale() == 1));
+    let address = start.map(|start| start.wrapping_add(call.memory_displacement64()));
+    // Only of an object that has a name is it known where it ends.
+    let known = address.filter(|address| base.is_some() && scaled || binary.symbols.object(*address).is_some());
+    match known.filter(|_| !matches!(call.segment_prefix(), Name::FS | Name::GS)) {
+        Some(address) => read(binary, Table { address, form: Form::Absolute }, before, call),
         None => Aim::Unknown(Reason::Pointer),
     }
 }

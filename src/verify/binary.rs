@@ -85,6 +85,9 @@ impl Binary {
         if image.segments().iter().all(|segment| segment.kind != PT_LOAD) {
             return Err(not("it is not linked: the final program or library is what is verified"));
         }
+        if image.has_text_relocations() {
+            return Err(not("the loader changes its code (DT_TEXTREL): what it executes is not in the file"));
+        }
         let symbols = Symbols::of(&image);
         if symbols.is_empty() {
             return Err(not("it is stripped, and calls are followed by their names: verify it before it is stripped"));
@@ -173,8 +176,8 @@ impl Binary {
     /// `DT_RELR`: relative relocations, whose addends are in place.
     fn packed(&mut self) {
         let table = || {
-            let size = usize::try_from(self.image.dynamic_value(DT_RELRSZ.into())?).ok()?;
-            self.image.at(self.image.dynamic_value(DT_RELR.into())?, size)
+            let size = usize::try_from(self.image.dynamic_value(DT_RELRSZ)?).ok()?;
+            self.image.at(self.image.dynamic_value(DT_RELR)?, size)
         };
         let words = table().map(|bytes| bytes.as_chunks::<8>().0.to_vec()).unwrap_or_default();
         let mut next = 0u64;

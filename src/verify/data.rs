@@ -1,10 +1,11 @@
 //! What code refers to: functions whose address it takes, data with addresses in it, vtables.
 
-use super::Edge;
 use super::binary::Binary;
 use super::execute::place;
 use super::value::{State, Value};
 use super::walk::{Callee, Came, Slot, Walk};
+use super::{Edge, Offence};
+use crate::analysis::number;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 use std::ops::Range;
 
@@ -40,6 +41,7 @@ impl Walk<'_> {
         let leads = matches!(flow, FlowControl::IndirectCall | FlowControl::IndirectBranch);
         let mut found: Vec<(u64, Edge)> =
             addresses(self.binary, instruction).into_iter().map(|address| (address, Edge::Taken)).collect();
+        found.extend(moved(self.binary, state, instruction).into_iter().map(|address| (address, Edge::Taken)));
         let reads = (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory);
         if leads || !reads || instruction.mnemonic() == Mnemonic::Lea || instruction.mnemonic() == Mnemonic::Nop {
             return found;
@@ -59,6 +61,10 @@ impl Walk<'_> {
     pub fn refer(&mut self, address: u64, came: Came) {
         let mut work = vec![(address, came)];
         while let Some((address, came)) = work.pop() {
+            if let Some(name) = foreign_vtable(self.binary, address) {
+                self.offend(Offence::Function(crate::symbol::demangle(&name)), came);
+                continue;
+            }
             if let Some(import) = self.binary.import(address) {
                 if !import.data && !import.symbol.starts_with("_ZT") {
                     self.enter(address, &[const { Value::Any }; 6], came);
@@ -173,6 +179,40 @@ fn addresses(binary: &Binary, instruction: &Instruction) -> Vec<u64> {
         }
     }
     found
+}
+
+/// Places in objects that the instruction makes out of other places in them: `add $16, %rax` behind `lea vtable, %rax`.
+fn moved(binary: &Binary, state: &State, instruction: &Instruction) -> Vec<u64> {
+    let sum = matches!(instruction.mnemonic(), Mnemonic::Add | Mnemonic::Sub | Mnemonic::Lea);
+    let from =
+        if instruction.mnemonic() == Mnemonic::Lea { instruction.memory_base() } else { instruction.op0_register() };
+    let Some(Value::Known(places)) = number(from).filter(|_| sum).map(|from| state.get(from)) else {
+        return Vec::new();
+    };
+    let by = match (instruction.mnemonic(), instruction.op1_kind()) {
+        (Mnemonic::Lea, _) => instruction.memory_displacement64().cast_signed(),
+        (Mnemonic::Add, OpKind::Immediate8to64 | OpKind::Immediate32to64) => instruction.immediate(1).cast_signed(),
+        (Mnemonic::Sub, OpKind::Immediate8to64 | OpKind::Immediate32to64) => {
+            instruction.immediate(1).cast_signed().wrapping_neg()
+        }
+        _ => return Vec::new(),
+    };
+    let both = places.into_iter().map(|place| (place, place.wrapping_add_signed(by)));
+    let same = |(from, to): &(u64, u64)| {
+        let object = binary.symbols.object(*from);
+        object.is_some() && object == binary.symbols.object(*to)
+    };
+    both.filter(same).map(|(_, to)| to).collect()
+}
+
+/// The name of a C++ vtable that another module fills: what is in its slots nobody can tell. Those of the language's own
+/// type descriptions are never called through by a program.
+fn foreign_vtable(binary: &Binary, address: u64) -> Option<String> {
+    let symbol = match binary.import(address) {
+        Some(import) => &import.symbol,
+        None => &binary.symbols.object(address).filter(|_| binary.constant(address).is_none())?.symbol,
+    };
+    (symbol.starts_with("_ZTV") && !symbol.contains("__cxxabiv1")).then(|| symbol.clone())
 }
 
 /// Whether a vtable begins at `address`: of Rust's, with a function or nothing, a size and an alignment; or of C++'s.

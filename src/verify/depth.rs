@@ -10,7 +10,7 @@ use std::fmt;
 /// The most that is used of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// So many bytes, return addresses included, what allowed functions take not included.
+    /// So many bytes, return addresses included; what allowed functions, annotated calls and panics take is not.
     AtMost(u64),
     /// Nobody knows, and why.
     Unknown(String),

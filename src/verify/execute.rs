@@ -36,8 +36,12 @@ pub(super) fn execute(
             state.scribble();
             return;
         }
+        // The product is twice as wide.
+        Mnemonic::Imul if instruction.op_count() == 1 => {
+            state.set(0, Value::Any);
+            return state.set(2, Value::Any);
+        }
         Mnemonic::Loop | Mnemonic::Loope | Mnemonic::Loopne => return state.set(1, Value::Any),
-        Mnemonic::Call => return state.called(),
         _ => {}
     }
     let address = instruction.ip();
@@ -110,8 +114,8 @@ pub(super) fn execute(
 
 /// A register gets a value; a stack address in a register that is no frame pointer may end up anywhere.
 fn copy(state: &mut State, to: u8, value: Value) {
-    if matches!(value, Value::Stack { .. }) && to != SP && to != FP {
-        state.share();
+    if to != SP && to != FP {
+        state.share(&value);
     }
     state.set(to, value);
 }

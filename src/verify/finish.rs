@@ -11,7 +11,9 @@ impl Walk<'_> {
     /// What was found from `roots`.
     pub fn verified(mut self, roots: &[usize]) -> Verified {
         self.through_vtables();
+        self.one_reason_each();
         let (annotated, unused) = self.vouch();
+        self.count_on_nobody();
         let binary = self.binary;
         let name =
             |address: u64| binary.symbols.function(address).map_or_else(|| binary.describe(address), |f| f.name());
@@ -57,11 +59,14 @@ impl Walk<'_> {
             if !self.callees.contains_key(&site) {
                 let came = Came { node, site, edge: Edge::Here };
                 self.offend(Offence::Indirect(Reason::Slot(slot.offset)), came);
-                if let Some(found) = self.nodes.get_mut(node) {
-                    found.frame.loses();
-                }
             }
         }
+    }
+
+    /// Of several reasons why nobody knows where one instruction leads, one is enough.
+    fn one_reason_each(&mut self) {
+        let mut seen = BTreeSet::new();
+        self.offences.retain(|(what, site), _| !matches!(what, Offence::Indirect(_)) || seen.insert(*site));
     }
 
     /// Takes away the indirect calls that somebody vouches for.
@@ -83,9 +88,6 @@ impl Walk<'_> {
                 continue;
             };
             used.insert(index);
-            if found.contains_key(&site) {
-                continue;
-            }
             let count = counts.entry((index, start)).or_default();
             *count = count.saturating_add(1);
             if *count > annotation.calls {
@@ -98,6 +100,15 @@ impl Walk<'_> {
         self.offences = kept;
         let unused = annotations.iter().enumerate().filter(|(index, _)| !used.contains(index));
         (found.into_values().collect(), unused.map(|(_, annotation)| annotation.clone()).collect())
+    }
+
+    /// How much stack a function takes that calls somebody unknown is not known.
+    fn count_on_nobody(&mut self) {
+        for ((what, _), came) in &self.offences {
+            if let (Offence::Indirect(_), Some(found)) = (what, self.nodes.get_mut(came.node)) {
+                found.frame.loses();
+            }
+        }
     }
 
     /// One for each thing that is wrong, by its shortest path; indirect calls each by itself.

@@ -91,7 +91,8 @@ const FORBIDDEN_SOURCES: &[&str] =
     &["__rustc::__rust_alloc", "__rustc::__rust_alloc_zeroed", "__rustc::__rust_dealloc", "__rustc::__rust_realloc"];
 
 /// The entries to a panic, or to the end of a program that found itself broken.
-const ESCAPES: &[&str] = &["__stack_chk_fail", "rust_begin_unwind", "__rust_start_panic"];
+const ESCAPES: &[&str] =
+    &["__stack_chk_fail", "__cxa_pure_virtual", "__cxa_deleted_virtual", "rust_begin_unwind", "__rust_start_panic"];
 const ESCAPE_PATHS: &[&str] = &[
     "core::panicking::",
     "std::panicking::begin_panic",
@@ -104,6 +105,10 @@ const ESCAPE_PATHS: &[&str] = &[
     "core::str::slice_error_fail",
     "core::cell::panic_already_",
     "__rustc::rust_begin_unwind",
+    // Behind an allocation, which is not on the list.
+    "alloc::alloc::handle_alloc_error",
+    "alloc::raw_vec::handle_error",
+    "alloc::raw_vec::capacity_overflow",
 ];
 
 /// Where thread-local storage is found.

@@ -101,6 +101,8 @@ impl Walk<'_> {
             }
             FlowControl::Next => {}
             FlowControl::Interrupt if instruction.mnemonic() == Mnemonic::Int && instruction.immediate8() == 0x80 => {}
+            // Somebody may handle it, and it goes on.
+            FlowControl::Interrupt if instruction.mnemonic() != Mnemonic::Int => {}
             FlowControl::Interrupt | FlowControl::Exception => return Next::End,
             FlowControl::XbeginXabortXend if instruction.mnemonic() != Mnemonic::Xbegin => {}
             FlowControl::ConditionalBranch | FlowControl::XbeginXabortXend => {
@@ -205,16 +207,13 @@ impl Walk<'_> {
 
     fn unknown(&mut self, here: Came, reason: Reason) -> Callee {
         self.offend(Offence::Indirect(reason), here);
-        if let Some(found) = self.nodes.get_mut(here.node) {
-            found.frame.loses();
-        }
         Callee::Back
     }
 
     /// An indirect jump, or a return.
     fn leave(&mut self, here: Came, state: &State, aim: &Aim) {
         match aim {
-            Aim::Back => self.returned(here.node),
+            Aim::Back => self.returned(here.node, &state.handed_back()),
             Aim::To(targets) => {
                 self.resolved.insert(here.site);
                 targets.iter().for_each(|target| self.jump(here, *target, Edge::Through, state));
@@ -225,11 +224,11 @@ impl Walk<'_> {
             }
             Aim::Slot(slot) => {
                 self.slot(here, *slot, state);
-                self.returned(here.node);
+                self.returned(here.node, &[Value::Any, Value::Any]);
             }
             Aim::Unknown(reason) => {
                 self.unknown(here, *reason);
-                self.returned(here.node);
+                self.returned(here.node, &[Value::Any, Value::Any]);
             }
         }
     }

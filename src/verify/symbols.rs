@@ -112,20 +112,24 @@ impl Symbols {
         rest.take_while(move |function| function.start == address).map(|function| function.symbol.as_str())
     }
 
-    /// Where the functions begin that are called `name`, mangled or as in the source.
+    /// Where the functions begin that are called `name`: mangled, as in the source, or the end of that from a `::` on.
     pub fn called(&self, name: &str) -> Vec<u64> {
-        let is = |function: &&Function| function.symbol == name || function.name() == name;
+        let ends = |source: &str| source.strip_suffix(name).is_some_and(|path| path.is_empty() || path.ends_with("::"));
+        let is = |function: &&Function| function.symbol == name || ends(&function.name());
         let mut found: Vec<u64> = self.functions.iter().filter(is).map(|function| function.start).collect();
         found.dedup();
         found
     }
 
-    /// A few names that have `name` in them.
+    /// A few short names that have `name` in their last part.
     pub fn near(&self, name: &str) -> Vec<String> {
         const FEW: usize = 4;
+        const SHORT: usize = 80;
         let last = name.rsplit("::").next().unwrap_or(name);
-        let has = |function: &&Function| !last.is_empty() && function.symbol.contains(last);
-        self.functions.iter().filter(has).take(FEW).map(Function::name).collect()
+        let has = |function: &String| {
+            function.len() <= SHORT && function.rsplit("::").next().is_some_and(|end| end.contains(last))
+        };
+        self.functions.iter().map(Function::name).filter(|_| !last.is_empty()).filter(has).take(FEW).collect()
     }
 
     /// All functions, ascending.

@@ -3,8 +3,10 @@
 use crate::analysis::jump_table::Table;
 use std::collections::BTreeMap;
 
-/// Most numbers that one register is followed with.
+/// Most numbers that one register is followed with, where several ways come together.
 const MOST: usize = 6;
+/// Most numbers that one argument is followed with: one function may be behind all system calls.
+const ARGUMENT: usize = 64;
 
 /// What a register or a stack slot holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +47,21 @@ impl Value {
 
     /// What holds where either of two may.
     pub fn join(&self, other: &Self) -> Self {
+        self.joined(other, MOST)
+    }
+
+    /// What an argument is that is either.
+    pub fn passed(&self, other: &Self) -> Self {
+        self.joined(other, ARGUMENT)
+    }
+
+    fn joined(&self, other: &Self, most: usize) -> Self {
         match (self, other) {
             (one, other) if one == other => one.clone(),
             (Self::Loaded, _) | (_, Self::Loaded) => Self::Loaded,
-            (Self::Known(one), Self::Known(other)) => union(one, other).map_or(Self::Any, Self::Known),
+            (Self::Known(one), Self::Known(other)) => union(one, other, most).map_or(Self::Any, Self::Known),
             (Self::Method(at, one), Self::Method(behind, other)) if at == behind => {
-                union(one, other).map_or(Self::Member(*at), |all| Self::Method(*at, all))
+                union(one, other, most).map_or(Self::Member(*at), |all| Self::Method(*at, all))
             }
             (Self::Method(at, _), Self::Member(behind)) | (Self::Member(behind), Self::Method(at, _))
                 if at == behind =>
@@ -86,16 +97,18 @@ impl Value {
     }
 }
 
-/// Both, ascending, if they are not too many.
-fn union(one: &[u64], other: &[u64]) -> Option<Vec<u64>> {
+/// Both, ascending, if they are not too many: one may hold the other.
+fn union(one: &[u64], other: &[u64], most: usize) -> Option<Vec<u64>> {
     let mut all: Vec<u64> = one.iter().chain(other).copied().collect();
     all.sort_unstable();
     all.dedup();
-    (all.len() <= MOST).then_some(all)
+    (all.len() <= most.max(one.len()).max(other.len())).then_some(all)
 }
 
 /// Hardware numbers of the registers that arguments are passed in.
 pub(super) const ARGUMENTS: [u8; 6] = [7, 6, 2, 1, 8, 9];
+/// Hardware numbers of those in which results are handed back.
+const RESULTS: [u8; 2] = [0, 2];
 /// What a callee may change, a bit for each.
 const CALLER_SAVED: u16 = 0b0000_1111_1100_0111;
 
@@ -104,8 +117,8 @@ const CALLER_SAVED: u16 = 0b0000_1111_1100_0111;
 pub(super) struct State {
     registers: [Value; 16],
     slots: BTreeMap<(u64, i64), Value>,
-    /// Whether somebody else may know where our slots are.
-    shared: bool,
+    /// The lowest place that somebody else may know, by what it is counted from. Nobody is believed to write below.
+    shared: BTreeMap<u64, i64>,
 }
 
 impl State {
@@ -117,7 +130,7 @@ impl State {
                 *register = value.clone();
             }
         }
-        let mut state = Self { registers, slots: BTreeMap::from([((0, 0), Value::Return)]), shared: false };
+        let mut state = Self { registers, slots: BTreeMap::from([((0, 0), Value::Return)]), shared: BTreeMap::new() };
         state.set(crate::analysis::SP, Value::Stack { base: 0, offset: 0 });
         state
     }
@@ -142,6 +155,21 @@ impl State {
         })
     }
 
+    /// What is handed back to a caller, in rax and rdx.
+    pub fn handed_back(&self) -> [Value; 2] {
+        RESULTS.map(|number| match self.get(number) {
+            value @ (Value::Known(_) | Value::Loaded) => value,
+            _ => Value::Any,
+        })
+    }
+
+    /// A callee came back with these.
+    pub fn results(&mut self, results: &[Value; 2]) {
+        for (number, value) in RESULTS.into_iter().zip(results) {
+            self.set(number, value.clone());
+        }
+    }
+
     /// What holds where either state may; whether that is more than `self` was.
     pub fn join(&mut self, other: &Self) -> bool {
         let mut changed = false;
@@ -158,8 +186,11 @@ impl State {
             changed |= joined != *value;
             *value = joined;
         }
-        changed |= other.shared && !self.shared;
-        self.shared |= other.shared;
+        for (base, offset) in &other.shared {
+            let lowest = self.shared.entry(*base).or_insert(i64::MAX);
+            changed |= offset < lowest;
+            *lowest = (*lowest).min(*offset);
+        }
         changed
     }
 
@@ -173,17 +204,15 @@ impl State {
 
     /// Something of `size` bytes is written.
     pub fn store(&mut self, at: &Value, size: u32, value: Value) {
-        if matches!(value, Value::Stack { .. }) {
-            self.share();
-        }
+        self.share(&value);
         let Value::Stack { base, offset } = *at else {
             // It may be one of ours, if somebody knows where they are.
             self.touch();
             return;
         };
-        // What lies above a stack pointer that was made here may be anything of the frame.
+        // Of a size that nobody tells; or above a stack pointer that was made here, where anything of the frame may be.
         if size == 0 || base != 0 && offset >= 0 {
-            self.touch();
+            self.scribble();
         }
         let end = offset.saturating_add(i64::from(size.max(1)));
         self.slots.retain(|(other, at), _| *other != base || *at >= end || at.saturating_add(8) <= offset);
@@ -192,18 +221,21 @@ impl State {
         }
     }
 
-    /// Somebody learns where our slots are.
-    pub fn share(&mut self) {
-        if !self.shared {
-            self.shared = true;
+    /// Somebody learns of a place on the stack, if `value` is one.
+    pub fn share(&mut self, value: &Value) {
+        if let Value::Stack { base, offset } = value {
+            let lowest = self.shared.entry(*base).or_insert(i64::MAX);
+            *lowest = (*lowest).min(*offset);
             self.touch();
         }
     }
 
     /// Somebody wrote somewhere.
     fn touch(&mut self) {
-        if self.shared {
-            self.scribble();
+        for ((base, offset), value) in &mut self.slots {
+            if self.shared.get(base).is_some_and(|lowest| offset.saturating_add(8) > *lowest) {
+                *value = value.doubted();
+            }
         }
     }
 

@@ -22,12 +22,12 @@ pub(super) struct Node {
     pub arguments: [Value; 6],
     /// What holds where control comes together or begins.
     pub blocks: BTreeMap<u64, State>,
-    /// Whether it can return.
-    pub returns: bool,
+    /// What it returns in rax and rdx, if it can return.
+    pub returns: Option<[Value; 2]>,
     /// A stub without a symbol of its own that leads through a linkage slot.
     pub stub: bool,
-    /// Calls that wait for its return, by node and address: what follows, and what then holds.
-    waiting: BTreeMap<(usize, u64), (u64, State)>,
+    /// Its calls, by node and address: what follows, and what then holds.
+    callers: BTreeMap<(usize, u64), (u64, State)>,
     /// Functions that jump to it at their end.
     tails: BTreeSet<usize>,
     /// Its own stack, and whom it calls.
@@ -165,9 +165,9 @@ impl<'b> Walk<'b> {
             came,
             arguments: [const { Value::Known(Vec::new()) }; 6],
             blocks: BTreeMap::new(),
-            returns: false,
+            returns: None,
             stub,
-            waiting: BTreeMap::new(),
+            callers: BTreeMap::new(),
             tails: BTreeSet::new(),
             frame: Frame::default(),
             segments: BTreeMap::new(),
@@ -179,7 +179,7 @@ impl<'b> Walk<'b> {
     fn pass(&mut self, node: usize, arguments: &[Value; 6]) {
         let Some(found) = self.nodes.get_mut(node) else { return };
         for (known, passed) in found.arguments.iter_mut().zip(arguments) {
-            *known = known.join(passed);
+            *known = known.passed(passed);
         }
         let (entry, state) = (found.entry, State::at_entry(&found.arguments));
         self.join(node, entry, &state);
@@ -281,7 +281,7 @@ impl<'b> Walk<'b> {
     /// A system call instruction with this number.
     pub fn system_call(&mut self, site: u64, number: Value) {
         let known = self.system_calls.entry(site).or_insert(Value::Known(Vec::new()));
-        *known = known.join(&number);
+        *known = known.passed(&number);
     }
 
     /// A call at `site` comes back to `next` if `callee` does; `behind` is what then holds.
@@ -291,11 +291,13 @@ impl<'b> Walk<'b> {
             Callee::Back => self.join(node, next, behind),
             Callee::Node(callee) => {
                 let Some(found) = self.nodes.get_mut(*callee) else { return };
-                if found.returns {
-                    self.join(node, next, behind);
-                } else {
-                    let (_, waits) = found.waiting.entry((node, site)).or_insert_with(|| (next, behind.clone()));
-                    waits.join(behind);
+                let (_, known) = found.callers.entry((node, site)).or_insert_with(|| (next, behind.clone()));
+                known.join(behind);
+                let returns = found.returns.clone();
+                if let Some(results) = returns {
+                    let mut behind = behind.clone();
+                    behind.results(&results);
+                    self.join(node, next, &behind);
                 }
             }
         }
@@ -305,26 +307,34 @@ impl<'b> Walk<'b> {
     pub fn tail(&mut self, node: usize, callee: &Callee) {
         match callee {
             Callee::Never | Callee::Escape => {}
-            Callee::Back => self.returned(node),
+            Callee::Back => self.returned(node, &[Value::Any, Value::Any]),
             Callee::Node(callee) => {
                 let Some(found) = self.nodes.get_mut(*callee) else { return };
-                if found.returns {
-                    self.returned(node);
-                } else {
-                    found.tails.insert(node);
+                found.tails.insert(node);
+                if let Some(results) = found.returns.clone() {
+                    self.returned(node, &results);
                 }
             }
         }
     }
 
-    /// `node` can return: whoever waits for that goes on.
-    pub fn returned(&mut self, node: usize) {
+    /// `node` can return with these results: whoever called it goes on.
+    pub fn returned(&mut self, node: usize, results: &[Value; 2]) {
         let mut all = vec![node];
         while let Some(node) = all.pop() {
-            let Some(found) = self.nodes.get_mut(node).filter(|found| !found.returns) else { continue };
-            found.returns = true;
-            all.extend(std::mem::take(&mut found.tails));
-            for ((caller, _), (next, state)) in std::mem::take(&mut found.waiting) {
+            let Some(found) = self.nodes.get_mut(node) else { continue };
+            let [first, second] = results;
+            let joined = match &found.returns {
+                Some([one, other]) => [one.join(first), other.join(second)],
+                None => results.clone(),
+            };
+            if found.returns.as_ref() == Some(&joined) {
+                continue;
+            }
+            found.returns = Some(joined.clone());
+            all.extend(found.tails.iter().copied());
+            for ((caller, _), (next, mut state)) in found.callers.clone() {
+                state.results(&joined);
                 self.join(caller, next, &state);
             }
         }

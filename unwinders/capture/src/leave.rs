@@ -60,7 +60,9 @@ pub(crate) fn is_in_chain(ucontext: usize) -> bool {
 /// `interrupted` is what the kernel passed to our handler, which returns next, in this thread.
 pub(crate) unsafe fn before(number: i32, chain: Chain, interrupted: &Interrupted) -> usize {
     let before = plan::remembered(number);
-    if chain == Chain::After && !matches!(before.handler, DEFAULT | IGNORE) {
+    // A thread without storage cannot run what was compiled to use it: the first thing that other handlers touch is there.
+    let has_storage = syscall::thread_base() != Ok(0);
+    if chain == Chain::After && has_storage && !matches!(before.handler, DEFAULT | IGNORE) {
         if before.flags & SA_RESETHAND != 0 {
             // The kernel would have done that before it called it.
             // SAFETY: the default action runs nothing.

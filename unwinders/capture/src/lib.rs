@@ -20,6 +20,7 @@ extern crate std;
 pub mod alternate;
 mod context;
 mod here;
+mod late;
 mod mapping;
 mod memory;
 pub mod message;
@@ -66,6 +67,7 @@ pub use context::{ARCH, Interrupted, SIGINFO, stop};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use entry::{entry, marker, restorer};
 pub use here::here;
+pub use late::Loader;
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
 pub use plan::{Chain, Initial, Plan, Second, Threads, Words, plan, publish, remember, remembered};
