@@ -21,7 +21,16 @@ use surestack_walk::Stop;
 /// # Errors
 /// When the file is not a record that can be read, when the thread asked for is not in it, or when the printer fails.
 pub fn record(path: &Path, options: &Options, printer: &mut dyn Printer) -> Result<Outcome, Error> {
-    let recorded = record::open(path, &options.find)?;
+    print(&record::open(path, &options.find)?, path, options, printer)
+}
+
+/// Reports on what was read from the record at `path`.
+pub(super) fn print(
+    recorded: &Recorded,
+    path: &Path,
+    options: &Options,
+    printer: &mut dyn Printer,
+) -> Result<Outcome, Error> {
     let snapshot = &recorded.snapshot;
     let (known, store) = (Known::default(), Store::default());
     let crashed = snapshot.threads.first().filter(|_| recorded.crashed);
@@ -37,7 +46,7 @@ pub fn record(path: &Path, options: &Options, printer: &mut dyn Printer) -> Resu
     if let Some(report) = crash.as_mut().filter(|_| recorded.occasion == Some(Occasion::Panic)) {
         report.crashed = true;
     }
-    printer.head(&head(&analysis, &recorded, path, crash.as_ref()))?;
+    printer.head(&head(&analysis, recorded, path, crash.as_ref()))?;
     let mut groups = Groups::default();
     for thread in chosen {
         match &crash {
@@ -51,7 +60,7 @@ pub fn record(path: &Path, options: &Options, printer: &mut dyn Printer) -> Resu
     Ok(if tail.is_partial() { Outcome::Partial } else { Outcome::Whole })
 }
 
-fn head(analysis: &Analysis<'_>, recorded: &Recorded, source: &Path, crash: Option<&ThreadReport>) -> Head {
+pub(super) fn head(analysis: &Analysis<'_>, recorded: &Recorded, source: &Path, crash: Option<&ThreadReport>) -> Head {
     let crashed = analysis.snapshot.threads.first().filter(|_| recorded.crashed);
     let is_told = crashed.is_some_and(|thread| thread.signal.is_some() || thread.stop != Stop::default());
     let panic = || recorded.messages.iter().find(|(by, _)| *by == MessageKind::Panic);

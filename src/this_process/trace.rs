@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use surestack_capture::{ARCH, Interrupted, Mappings, See, Stopped, Surroundings, here, syscall, trace};
+use surestack_capture::{ARCH, Interrupted, Mappings, See, Stopped, Surroundings, here, syscall, trace, with_room};
 use surestack_reliable::{Doubt, Doubted, Judge, Noted, Verdict};
 use surestack_walk::{End, Error as Broken, Modules, Registry, Regs, Stop, Target};
 
@@ -33,7 +33,8 @@ const DOUBTS: usize = 16;
 /// Capturing is safe in any signal handler: it allocates nothing, takes no lock, touches no thread-local storage, and every
 /// system call is made without libc. It finds modules in the map that [`refresh`](super::refresh) fills, and keeps `FRAMES`
 /// frames; what is deeper is counted, and such a trace is not reliable. A frame takes two hundred bytes: on a small stack,
-/// capture into a [`Trace::EMPTY`] that lies elsewhere.
+/// capture into a [`Trace::EMPTY`] that lies elsewhere. The walk itself takes a stack of its own where that of the thread is
+/// small; eight threads at once can have one, and the ninth gets a trace without frames.
 ///
 /// The verdict of the moment is at best pending, for files are needed to tell more: [`Trace::judge`] does that later.
 #[derive(Clone)]
@@ -119,12 +120,18 @@ impl<const FRAMES: usize> Trace<FRAMES> {
         self.thread = syscall::thread_id();
         self.generation = super::modules().generation();
         let stopped = Stopped { arch: ARCH, regs, stop };
-        // SAFETY: this thread is here, and so is its stack. What a handler interrupted stands meanwhile.
-        let traced = unsafe { trace(&around, &Registry::default(), stopped, &mut Frames(self)) };
+        let mut traced = None;
+        // Handlers run on stacks too small for this.
+        with_room(around.mappings(), &mut || {
+            // SAFETY: this thread is here, and so is its stack. What a handler interrupted stands meanwhile.
+            traced = Some(unsafe { trace(&around, &Registry::default(), stopped, &mut Frames(self)) });
+        });
         if let Some(maps) = maps {
             let _ = syscall::close(maps);
         }
-        (self.end, self.verdict) = (Some(traced.end), traced.verdict);
+        if let Some(traced) = traced {
+            (self.end, self.verdict) = (Some(traced.end), traced.verdict);
+        }
         if self.depth > FRAMES {
             (self.end, self.verdict) = (Some(End::Stopped(Broken::Budget { frames: FRAMES })), Verdict::Unreliable);
         }

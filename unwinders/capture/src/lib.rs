@@ -25,6 +25,7 @@ mod mapping;
 mod memory;
 pub mod message;
 pub mod record;
+mod roomy;
 pub mod stacks;
 mod surroundings;
 pub mod syscall;
@@ -74,6 +75,7 @@ pub use plan::{Chain, Initial, Plan, Second, Threads, Words, plan, publish, reme
 pub use report::{MARKER, markers};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use request::request;
+pub use roomy::with_room;
 pub use stack::HandlerStack;
 pub use surroundings::Surroundings;
 pub use trace::{BUDGET, See, Stopped, Traced, trace};
