@@ -13,12 +13,6 @@ use surestack_crash_scenes::scenes::{Leaves, Outside, SCENES, Scene};
 use surestack_crash_scenes::table::{self, Cell, Status};
 use surestack_crash_scenes::victim::Victim;
 
-/// What our handler does not do yet, and why. These trials are ignored, not left out.
-const NOT_YET: &[(&str, &str)] = &[
-    ("in_constructor", "the library that dlopen is about to finish is in no map of modules yet: the walk stops in it"),
-    ("no_file_size", "the record's own write leaves SIGXFSZ pending, which then kills before the fault comes again"),
-];
-
 /// Scenes whose system calls are compared with the list: few and many threads, signals of several kinds, places that are
 /// closed, a child.
 const TRACED: [&str; 8] = [
@@ -38,9 +32,8 @@ fn main() {
     let mut trials = Vec::new();
     for scene in SCENES {
         let own = victim.clone();
-        let lacks = NOT_YET.iter().find(|(name, _)| *name == scene.name);
         let name = format!("under_our_handler::{}_is_reported_and_ends_as_it_would", scene.name);
-        trials.push(Trial::test(name, move || is_reported(&own, scene)).with_ignored_flag(lacks.is_some()));
+        trials.push(Trial::test(name, move || is_reported(&own, scene)));
         // What was sent from outside is lost in std's own handler: without another one, those victims live.
         if scene.outside == Outside::Signal {
             continue;
