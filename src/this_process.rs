@@ -48,6 +48,7 @@ pub fn refresh() -> Refreshed {
 
 /// The same, but not where somebody else is at it: for places that must not wait, as in a child of `fork`, where that one
 /// may be gone.
+#[cfg(feature = "threads")]
 pub(crate) fn refresh_if_free() {
     if let Ok(mut registrar) = REGISTRAR.try_lock() {
         registrar.get_or_insert_default().refresh();
