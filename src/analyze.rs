@@ -1,8 +1,10 @@
 //! Snapshot → report.
 
+mod helped;
 mod process;
 mod record;
 
+pub use helped::crashed;
 pub use process::process;
 pub use record::record;
 

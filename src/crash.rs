@@ -24,6 +24,7 @@ mod opened;
 mod panic;
 mod prepared;
 mod signals;
+#[cfg(feature = "threads")]
 mod threads_created;
 
 pub use alternate::threads;
@@ -33,6 +34,7 @@ pub use environment::Detail;
 pub use error::InstallError;
 pub use guard::{Guard, Unanswered, Uninstalled};
 pub use surestack_capture::{Chain, Threads};
+#[cfg(feature = "threads")]
 pub use threads_created::threads_without;
 
 /// Installs the handler as [`Handler::builder`] has it, if the environment says nothing else.

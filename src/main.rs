@@ -6,6 +6,8 @@ mod check;
 mod check_cfi;
 #[path = "main/core.rs"]
 mod core_file;
+#[path = "main/crash_helper.rs"]
+mod crash_helper;
 #[path = "main/process.rs"]
 mod process;
 #[path = "main/report.rs"]
@@ -58,6 +60,9 @@ enum Command {
     Check(check::Check),
     /// Checks the unwind information of ELF files against their instructions
     CheckCfi(check_cfi::CheckCfi),
+    /// What a handler starts when its process has crashed
+    #[command(hide = true)]
+    CrashHelper(crash_helper::CrashHelper),
     /// Lists what a signal handler can reach in a linked file that is not safe there
     #[command(after_help = verify_handler::EXAMPLES)]
     VerifyHandler(verify_handler::VerifyHandler),
@@ -73,6 +78,7 @@ fn main() -> ExitCode {
             surestack::serve::serve(input, output).map(|()| Outcome::Whole).map_err(Error::Write)
         }
         Command::Check(arguments) => return arguments.run(),
+        Command::CrashHelper(arguments) => arguments.run(),
         Command::CheckCfi(arguments) => return arguments.run(),
         Command::VerifyHandler(arguments) => return arguments.run(),
     };

@@ -7,6 +7,7 @@
 
 mod copies;
 mod symbols;
+mod trace;
 
 use copies::{Copied, Copies};
 use findshlibs::{SharedLibrary, TargetSharedLibrary};
@@ -14,6 +15,8 @@ use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use surestack_module_map::{ModuleMap, Record, Slot, Slots, Symbols};
+
+pub use trace::{Judged, Trace};
 
 /// Modules that there is room for without making more.
 const ROOM: usize = 256;

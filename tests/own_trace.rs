@@ -1,82 +1,129 @@
-//! Our own stack, walked and judged from a handler of our own.
+//! A thread's own trace: taken anywhere, in handlers too, without allocating, and judged later.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+#[path = "threads/shadow.rs"]
+#[allow(dead_code)]
+mod shadow;
+
+use shadow::Shadow;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ffi::c_void;
 use std::hint::black_box;
-use std::ops::ControlFlow;
-use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
-use surestack::this_process;
-use surestack_capture::{ARCH, Interrupted, Mappings, See, Stopped, Surroundings, Traced, stop, trace};
-use surestack_reliable::{Doubted, Missing, Noted, Verdict};
-use surestack_walk::{End, Link, Registry, Regs, Root};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use surestack::Verdict;
+use surestack::this_process::{Trace, refresh};
+use surestack::walk::{End, Link};
 
-/// What the handler saw.
-static PCS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
-static LINKS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
-static SEEN: AtomicUsize = AtomicUsize::new(0);
-static MAPS: AtomicI32 = AtomicI32::new(-1);
-static TRACED: Mutex<Option<Traced>> = Mutex::new(None);
+struct Counting;
 
-struct Keep;
+/// The thread whose allocations are counted, and how many there were.
+static WATCHED: AtomicU32 = AtomicU32::new(0);
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
-impl See for Keep {
-    fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
-        let at = SEEN.fetch_add(1, Ordering::Relaxed);
-        let Some((pc, link)) = PCS.get(at).zip(LINKS.get(at)) else { return ControlFlow::Break(()) };
-        pc.store(frame.pc.value() as usize, Ordering::Relaxed);
-        link.store(usize::from(frame.link == Link::Signal), Ordering::Relaxed);
-        ControlFlow::Continue(())
+// SAFETY: the system's, counted.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if WATCHED.load(Ordering::Relaxed) == surestack_capture::syscall::thread_id() {
+            ALLOCATED.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
     }
 
-    fn doubt(&mut self, doubted: &Doubted) {
-        eprintln!("{doubted:?}");
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(at, layout) }
     }
 }
 
-extern "C" fn handler(_: i32, siginfo: *mut libc::siginfo_t, ucontext: *mut libc::c_void) {
-    let interrupted = Interrupted { ucontext: ucontext.expose_provenance(), siginfo: siginfo.expose_provenance() };
-    // SAFETY: they are what the kernel passed.
-    let (regs, signal) = unsafe { (interrupted.registers().unwrap(), interrupted.signal().unwrap()) };
-    let around = Surroundings::new(this_process::modules(), Mappings::new(Some(MAPS.load(Ordering::Relaxed))));
-    let thread = Stopped { arch: ARCH, regs: &regs, stop: stop(&signal) };
-    // SAFETY: the thread is this one, interrupted.
-    let traced = unsafe { trace(&around, &Registry::default(), thread, &mut Keep) };
-    *TRACED.lock().unwrap() = Some(traced);
-}
+#[global_allocator]
+static COUNTING: Counting = Counting;
 
-#[inline(never)]
-fn deep(levels: usize) -> usize {
-    if levels == 0 {
-        // SAFETY: the handler is installed.
-        unsafe { libc::raise(libc::SIGUSR1) };
-        return 1;
-    }
-    black_box(deep(black_box(levels - 1))) + 1
-}
-
-fn maps() -> RawFd {
-    std::fs::File::open("/proc/self/maps").unwrap().into_raw_fd()
+fn pcs<const FRAMES: usize>(trace: &Trace<FRAMES>) -> Vec<u64> {
+    trace.frames().map(|frame| frame.pc.value()).collect()
 }
 
 #[test]
-fn a_thread_is_traced_from_its_handler_to_its_root() {
-    this_process::refresh();
-    MAPS.store(maps(), Ordering::Relaxed);
-    // SAFETY: the handler only reads.
+fn a_captured_trace_is_what_the_shadow_says_and_becomes_reliable_with_files() {
+    refresh();
+    let shadow = Shadow::new(0);
+    let mut captured = None;
+    shadow.descend(7, &mut || {
+        let trace: Trace = Trace::capture();
+        assert_eq!(shadow.of(&pcs(&trace)), shadow.expected());
+        captured = Some(trace);
+    });
+    let trace = captured.unwrap();
+    assert!(matches!(trace.end(), Some(End::Root(_))), "{:?}", trace.end());
+    assert!(matches!(trace.verdict(), Verdict::Pending(_)), "{trace:?}");
+    // The thread has long gone on: what is judged are the notes.
+    let judged = trace.judge().unwrap();
+    assert_eq!(judged.verdict, Verdict::Reliable, "{judged:?}");
+    assert_eq!(judged.believed, trace.depth());
+}
+
+#[test]
+fn capturing_allocates_nothing() {
+    refresh();
+    let mut trace: Trace = Trace::EMPTY;
+    WATCHED.store(surestack_capture::syscall::thread_id(), Ordering::Relaxed);
+    trace.capture_here();
+    let captured = ALLOCATED.swap(0, Ordering::Relaxed);
+    drop(black_box(vec![0_u8; 10]));
+    let counted = ALLOCATED.load(Ordering::Relaxed);
+    WATCHED.store(0, Ordering::Relaxed);
+    assert!(trace.depth() > 3);
+    assert_eq!((captured, counted), (0, 1));
+}
+
+#[test]
+fn a_stack_deeper_than_the_room_is_not_believed() {
+    refresh();
+    let shadow = Shadow::new(0);
+    shadow.descend(20, &mut || {
+        let trace: Trace<16> = Trace::capture();
+        assert!(trace.depth() > 40 && trace.frames().count() == 16);
+        assert_eq!(trace.verdict(), Verdict::Unreliable);
+        assert_eq!(trace.judge().unwrap().verdict, Verdict::Unreliable);
+    });
+}
+
+static IN_HANDLER: Mutex<[Trace; 2]> = Mutex::new([Trace::EMPTY, Trace::EMPTY]);
+static INTERRUPTED: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn handler(_signal: i32, _info: *mut libc::siginfo_t, context: *mut c_void) {
+    let mut kept = IN_HANDLER.try_lock().unwrap();
+    // SAFETY: the kernel's argument; it is alive until we return.
+    unsafe {
+        INTERRUPTED.store((*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[16] as usize, Ordering::Relaxed);
+        kept[0].capture_ucontext(context);
+    }
+    kept[1].capture_here();
+}
+
+#[test]
+fn in_a_handler_there_are_the_trace_of_what_was_interrupted_and_ones_own_through_the_signal_frame() {
+    refresh();
+    // SAFETY: the handler takes these; all of the structure may be zero.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO;
-        assert_eq!(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()), 0);
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
     }
-    assert_eq!(deep(20), 21);
-    let traced = TRACED.lock().unwrap().take().unwrap();
-    let pcs: Vec<usize> = PCS.iter().take(SEEN.load(Ordering::Relaxed)).map(|pc| pc.load(Ordering::Relaxed)).collect();
-    let start = deep as *const () as usize;
-    let levels = pcs.iter().filter(|pc| (start..start + 200).contains(*pc)).count();
-    assert_eq!(levels, 21, "{pcs:x?}");
-    assert!(matches!(traced.end, End::Root(Root::UndefinedReturn)), "{traced:?}");
-    assert_eq!(traced.verdict, Verdict::Pending(Missing::ROOT.and(Missing::ROW).and(Missing::TEXT)));
-    assert_eq!(traced.believed, traced.frames);
+    let shadow = Shadow::new(0);
+    shadow.descend(5, &mut || {
+        // SAFETY: to this thread.
+        unsafe { libc::raise(libc::SIGUSR1) };
+        let [interrupted, own] = IN_HANDLER.lock().unwrap().clone();
+        let at = INTERRUPTED.load(Ordering::Relaxed) as u64;
+        assert_eq!(pcs(&interrupted)[0], at);
+        assert_eq!(shadow.of(&pcs(&interrupted)), shadow.expected());
+        let through = own.frames().position(|frame| frame.link == Link::Signal).expect("a signal frame");
+        assert_eq!(pcs(&own)[through..], pcs(&interrupted)[..], "the same from there on");
+        assert_eq!(interrupted.judge().unwrap().verdict, Verdict::Reliable);
+        let judged = own.judge().unwrap();
+        assert_eq!(judged.verdict, Verdict::Reliable, "{judged:?}");
+    });
 }

@@ -121,8 +121,8 @@ fn gaps(report: &Value) -> String {
 #[test]
 fn without_the_program_nothing_is_doubted_and_nothing_decided() {
     let elsewhere = edited(|item| match item {
-        Item::Module { start, end, bias, build_id, path } if path.ends_with(b"-recorded") => {
-            vec![Item::Module { start, end, bias, build_id, path: b"/nowhere/recorded" }]
+        Item::Process { pid, ppid, tid, uid, realtime, monotonic, page, .. } => {
+            vec![Item::Process { pid, ppid, tid, uid, realtime, monotonic, page, exe: b"/nowhere/recorded" }]
         }
         other => vec![other],
     });
@@ -131,24 +131,14 @@ fn without_the_program_nothing_is_doubted_and_nothing_decided() {
     assert_eq!((code, verdicts(&report)), (Some(4), vec!["pending"; 3]));
     assert!(gaps(&report).contains("/nowhere/recorded"), "{}", gaps(&report));
     assert_eq!(names(&report, 0), ["__libc_pause", "__libc_start_call_main", "__libc_start_main_impl"]);
-    // The process says which of its modules was the program.
-    let exe = edited(|item| match item {
-        Item::Module { start, end, bias, build_id, path } if path.ends_with(b"-recorded") => {
-            vec![Item::Module { start, end, bias, build_id, path: b"/nowhere/recorded" }]
-        }
-        Item::Process { pid, ppid, tid, uid, realtime, monotonic, page, .. } => {
-            vec![Item::Process { pid, ppid, tid, uid, realtime, monotonic, page, exe: b"/nowhere/recorded" }]
-        }
-        other => vec![other],
-    });
-    let (report, code) = json(&file("exe", &exe), &["--exe", program().to_str().unwrap()]);
+    let (report, code) = json(&path, &["--exe", program().to_str().unwrap()]);
     assert_eq!((code, verdicts(&report)), (Some(0), vec!["reliable"; 3]));
 }
 
 #[test]
 fn a_file_with_another_build_id_is_not_used() {
     let other = edited(|item| match item {
-        Item::Module { start, end, bias, path, .. } if path.ends_with(b"-recorded") => {
+        Item::Module { start, end, bias, path, .. } if path.is_empty() => {
             vec![Item::Module { start, end, bias, build_id: b"another build", path }]
         }
         other => vec![other],
@@ -322,6 +312,23 @@ fn without_a_signal_the_occasion_says_why_there_is_a_record() {
     };
     assert_eq!(of(Occasion::Requested), ("no crash: somebody asked for the report".to_owned(), Some(0)));
     assert_eq!(of(Occasion::Panic), ("a panic".to_owned(), Some(0)));
+    let text = b"panicked at src/main.rs:4:5:\nindex out of bounds\nmore".as_slice();
+    let tid = crashed_thread();
+    let panicked = edited(|item| match item {
+        Item::Occasion(_) => vec![
+            Item::Occasion(Occasion::Panic),
+            // By which the thread asked for the report.
+            Item::Signal { tid, info: siginfo(64, -1, 0).to_vec().leak() },
+            Item::Message { kind: MessageKind::Panic, text },
+        ],
+        other => vec![other],
+    });
+    let report = json(&file("panicked", &panicked), &[]).0;
+    assert_eq!(report["description"], "panic: index out of bounds, at src/main.rs:4:5");
+    assert_eq!((&report["crash_info"], &report["crashing_thread"]["thread_id"]), (&Value::Null, &tid.into()));
+    // A handler that was not called for a signal has none to tell of.
+    let none = json(&file("none-told", &signalled(&[0; 128])), &[]).0;
+    assert_eq!(none["crash_info"], Value::Null);
 }
 
 #[test]

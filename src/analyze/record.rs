@@ -21,7 +21,16 @@ use surestack_walk::Stop;
 /// # Errors
 /// When the file is not a record that can be read, when the thread asked for is not in it, or when the printer fails.
 pub fn record(path: &Path, options: &Options, printer: &mut dyn Printer) -> Result<Outcome, Error> {
-    let recorded = record::open(path, &options.find)?;
+    print(&record::open(path, &options.find)?, path, options, printer)
+}
+
+/// Reports on what was read from the record at `path`.
+pub(super) fn print(
+    recorded: &Recorded,
+    path: &Path,
+    options: &Options,
+    printer: &mut dyn Printer,
+) -> Result<Outcome, Error> {
     let snapshot = &recorded.snapshot;
     let (known, store) = (Known::default(), Store::default());
     let crashed = snapshot.threads.first().filter(|_| recorded.crashed);
@@ -33,8 +42,11 @@ pub fn record(path: &Path, options: &Options, printer: &mut dyn Printer) -> Resu
         Some(recalled::walked(&analysis, thread, trace, &recorded.unchanged))
     };
 
-    let crash = crashed.and_then(|thread| Some(analysis.report(thread, walked(thread)?)));
-    printer.head(&head(&analysis, &recorded, path, crash.as_ref()))?;
+    let mut crash = crashed.and_then(|thread| Some(analysis.report(thread, walked(thread)?)));
+    if let Some(report) = crash.as_mut().filter(|_| recorded.occasion == Some(Occasion::Panic)) {
+        report.crashed = true;
+    }
+    printer.head(&head(&analysis, recorded, path, crash.as_ref()))?;
     let mut groups = Groups::default();
     for thread in chosen {
         match &crash {
@@ -48,13 +60,14 @@ pub fn record(path: &Path, options: &Options, printer: &mut dyn Printer) -> Resu
     Ok(if tail.is_partial() { Outcome::Partial } else { Outcome::Whole })
 }
 
-fn head(analysis: &Analysis<'_>, recorded: &Recorded, source: &Path, crash: Option<&ThreadReport>) -> Head {
+pub(super) fn head(analysis: &Analysis<'_>, recorded: &Recorded, source: &Path, crash: Option<&ThreadReport>) -> Head {
     let crashed = analysis.snapshot.threads.first().filter(|_| recorded.crashed);
     let is_told = crashed.is_some_and(|thread| thread.signal.is_some() || thread.stop != Stop::default());
-    let what = match (crashed, recorded.occasion) {
-        (Some(thread), _) if is_told => words::what(analysis.snapshot, thread, &|pc| analysis.function(pc)),
-        (_, Some(Occasion::Panic)) => "a panic".to_owned(),
-        (_, Some(Occasion::Requested)) => "no crash: somebody asked for the report".to_owned(),
+    let panic = || recorded.messages.iter().find(|(by, _)| *by == MessageKind::Panic);
+    let what = match (recorded.occasion, crashed) {
+        (Some(Occasion::Panic), _) => panic().map_or_else(|| "a panic".to_owned(), |(_, text)| panicked(text)),
+        (Some(Occasion::Requested), _) => "no crash: somebody asked for the report".to_owned(),
+        (_, Some(thread)) if is_told => words::what(analysis.snapshot, thread, &|pc| analysis.function(pc)),
         _ => "a crash: what happened is not in the record any more".to_owned(),
     };
     let kind = |kind: MessageKind| match kind {
@@ -72,4 +85,13 @@ fn head(analysis: &Analysis<'_>, recorded: &Recorded, source: &Path, crash: Opti
         signatures: Signatures { places: recorded.signature, functions },
     };
     Head { what, threads, signal, signal_number, recorded: Some(from), ..head }
+}
+
+/// A panic in one line. The standard hook's text begins with the place.
+fn panicked(text: &str) -> String {
+    let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    match text.strip_prefix("panicked at ").and_then(|rest| rest.split_once(":\n")) {
+        Some((place, said)) if !place.contains('\n') => format!("panic: {}, at {place}", first(said)),
+        _ => format!("panic: {}", first(text)),
+    }
 }

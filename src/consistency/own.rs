@@ -34,7 +34,7 @@ mod shared;
 mod wipe;
 
 use super::check::{Examined, Request};
-use super::decision::{Overall, Reason};
+use super::decision::{Decision, Overall, Reason};
 use super::world::Obstacle;
 use crate::error::Error;
 use crate::image::Find;
@@ -201,7 +201,14 @@ impl Deref for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        wipe::wipe(&mut self.0);
+        let overall = Overall::RetryLater(vec![]);
+        let nothing = Examined {
+            targets: vec![],
+            traces: vec![],
+            searched: None,
+            decision: Decision { threads: vec![], overall },
+        };
+        wipe::wipe(std::mem::replace(&mut self.0, nothing));
     }
 }
 
@@ -261,7 +268,7 @@ fn write(parked: &Parked, into: &mut Shared, regs: Regs) -> Result<(), Full> {
     let mut written = Listed { id: syscall::thread_id(), stands: Stands::Here(regs) }.put_more(&mut writer);
     let listed = parked.each(|id, standing| {
         let stands = match standing {
-            Standing::At { context, base } => Stands::At { context: context as u64, base },
+            Standing::At { context, base, .. } => Stands::At { context: context as u64, base },
             _ => Stands::No,
         };
         written = written.and_then(|()| Listed { id, stands }.put_more(&mut writer));

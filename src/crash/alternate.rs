@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::sync::{Mutex, TryLockError};
 use surestack_capture::Range;
-use surestack_capture::stacks::{Line, ThreadStack, ThreadStacks};
+use surestack_capture::stacks::{Line, THREADS, ThreadStack, ThreadStacks};
 use surestack_capture::syscall::{self, AlternateStack};
 
 /// `SS_DISABLE`: there is no alternate stack.
@@ -20,7 +20,6 @@ pub(super) const NONE: AlternateStack = AlternateStack { low: 0, flags: DISABLED
 /// What the first instructions of the handler need besides the kernel's frame.
 const ENTRY: usize = 1024;
 
-static THREADS: ThreadStacks = ThreadStacks::new();
 /// Lowest addresses of those that nobody has.
 static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 

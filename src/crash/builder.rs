@@ -171,7 +171,7 @@ impl Handler {
     }
 
     /// Itself, if all of it can be done.
-    fn checked(self) -> Result<Self, InstallError> {
+    fn checked(mut self) -> Result<Self, InstallError> {
         if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
             return Err(InstallError::Unsupported);
         }
@@ -186,6 +186,9 @@ impl Handler {
         if let Some(&signal) = self.signals.iter().find(|signal| !possible(**signal)) {
             return Err(InstallError::Signal { signal });
         }
+        // Caught twice, a signal would be passed on from us to us.
+        self.signals.sort_unstable();
+        self.signals.dedup();
         if let Helper::Path(path) = &self.helper {
             can_be_run(path).map_err(|source| InstallError::Helper { path: path.clone(), source })?;
         }

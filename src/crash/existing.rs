@@ -77,11 +77,13 @@ fn arm_these(threads: &[u32], armed: &mut Vec<Armed>, unanswered: &mut Vec<Unans
 /// Takes them back from all threads that have one: those given by [`arm`], and those of threads made since. Who keeps it is
 /// named.
 pub(super) fn disarm(armed: &[Armed]) -> Vec<Unanswered> {
-    let (this, there) = (syscall::thread_id(), threads());
+    let (this, there, own) = (syscall::thread_id(), threads(), alternate::current().ok());
     let mut wishes = Vec::new();
     for armed in armed {
         match &armed.ours {
             _ if armed.thread == this => alternate::disarm_this_thread(armed),
+            // In a child of `fork` this thread has another id.
+            Some(ours) if own.is_some_and(|own| own.low == ours.low) => alternate::disarm_this_thread(armed),
             None => armed.line.clear(),
             Some(ours) if !there.contains(&armed.thread) => {
                 armed.line.clear();

@@ -6,8 +6,10 @@ use super::builder::{AlternateStacks, Handler};
 use super::error::InstallError;
 use super::opened::Opened;
 use super::signals::{self, Caught};
-use super::{existing, panic, prepared, threads_created};
-use crate::this_process;
+#[cfg(feature = "threads")]
+use super::threads_created;
+use super::{existing, panic, prepared};
+use crate::{previous, this_process};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use surestack_capture::{Threads, threads};
@@ -73,6 +75,10 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     let opened = Opened::new(&handler)?;
     this_process::refresh();
     let directory = opened.directory().map(Path::to_owned);
+    if let Some(directory) = &directory {
+        // What cannot be removed is somebody else's, and no reason to do without a handler.
+        let _ = previous::limit(directory, previous::Limits::default());
+    }
     let (armed, unanswered) = arm(handler.alternate_stacks)?;
     // Without one, panics are reported only when they end in an abort.
     let request = ask::free_signal();
@@ -84,7 +90,7 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     }
     let mut beneath = lock(&BENEATH);
     for signal in handler.signals.iter().copied().chain(request) {
-        let reaches_us = beneath.iter().position(|caught| caught.signal == signal);
+        let reaches_us = beneath.iter().position(|caught| caught.signal == signal && caught.may_be_reached());
         match reaches_us.map(|index| Ok(beneath.swap_remove(index))).unwrap_or_else(|| signals::catch(signal)) {
             Ok(caught) => now.caught.push(caught),
             Err(error) => {
@@ -118,6 +124,7 @@ fn arm(who: AlternateStacks) -> Result<(Vec<Armed>, Vec<Unanswered>), InstallErr
         return Ok((vec![this], Vec::new()));
     }
     // First, so that no thread is made in between that neither sees.
+    #[cfg(feature = "threads")]
     threads_created::give(true);
     let (mut armed, unanswered) = existing::arm();
     armed.push(this);
@@ -139,6 +146,7 @@ impl Installed {
             }
         }
         became.beneath = beneath.iter().map(|caught| caught.signal).collect();
+        #[cfg(feature = "threads")]
         threads_created::give(false);
         became.unanswered = existing::disarm(&self.armed);
         prepared::withdraw(self.opened);

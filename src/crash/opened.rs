@@ -46,7 +46,9 @@ impl Opened {
             Some(path) => {
                 let variable = handler.variable(DIRECTORY);
                 let refused = |source| InstallError::Directory { path: path.clone(), variable, source };
-                Some(std::fs::create_dir_all(path).and_then(|()| Place::new(path)).map_err(refused)?)
+                // The program may go elsewhere.
+                let path = std::path::absolute(path).map_err(refused)?;
+                Some(std::fs::create_dir_all(&path).and_then(|()| Place::new(&path)).map_err(refused)?)
             }
             None => own_directory().and_then(|path| Place::new(&path)).ok(),
         };

@@ -7,7 +7,7 @@ use super::opened::{self, Opened};
 use crate::this_process;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use surestack_capture::syscall;
-use surestack_capture::{HandlerStack, Plan, Words};
+use surestack_capture::{HandlerStack, Loader, Plan, Range, Words};
 
 /// Reports that can be made at once. More wait for their turn.
 const REPORTS: usize = 4;
@@ -34,6 +34,7 @@ pub(super) fn publish(handler: &Handler, opened: &Opened, request: i32) -> std::
     let plan = opened.plan(Plan {
         process: syscall::process_id(),
         modules: this_process::modules(),
+        loader: loader(),
         stacks: &STACKS,
         budget: u64::try_from(handler.budget.as_nanos()).unwrap_or(u64::MAX),
         chain: handler.chain,
@@ -77,6 +78,25 @@ fn abort_message() -> Option<usize> {
     // SAFETY: a string that ends with zero.
     let place = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__abort_msg".as_ptr()) }.expose_provenance();
     (place != 0 && place.is_multiple_of(align_of::<usize>())).then_some(place)
+}
+
+/// The loader's list of what it has mapped, and room to copy from it.
+#[cfg(not(target_feature = "crt-static"))]
+fn loader() -> Option<Loader> {
+    /// What is not used of it costs nothing.
+    const ROOM: usize = 16 << 20;
+    static MADE: LazyLock<Option<usize>> = LazyLock::new(|| alternate::map(ROOM).ok());
+    // SAFETY: a string that ends with zero.
+    let list = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_r_debug".as_ptr()) }.expose_provenance();
+    let low = (*MADE)?;
+    let [low, high] = [low, low + ROOM].map(|address| u64::try_from(address).unwrap_or(0));
+    (list != 0).then_some(Loader { list, room: Range { low, high } })
+}
+
+/// A static program has no loader: all its code was there at install.
+#[cfg(target_feature = "crt-static")]
+fn loader() -> Option<Loader> {
+    None
 }
 
 /// Without a loader nobody can be asked for it.

@@ -62,6 +62,11 @@ impl Caught {
         action(self.signal).is_ok_and(|now| now == self.ours)
     }
 
+    /// Whether the kernel enters at a handler, which may pass signals on to us.
+    pub(super) fn may_be_reached(&self) -> bool {
+        action(self.signal).is_ok_and(|now| ![libc::SIG_DFL, libc::SIG_IGN].contains(&now.handler))
+    }
+
     /// Gives the signal back. Whether that was possible: not if somebody else has set another action since.
     pub(super) fn release(&self) -> bool {
         // SAFETY: what it did before, as the kernel had it.

@@ -12,7 +12,8 @@ use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-type Start = extern "C" fn(*mut c_void) -> *mut c_void;
+/// `pthread_exit` unwinds through it.
+type Start = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 type Create = unsafe extern "C" fn(*mut libc::pthread_t, *const libc::pthread_attr_t, Start, *mut c_void) -> c_int;
 
 /// Whether threads are given alternate stacks.
@@ -49,7 +50,6 @@ struct Begin {
 ///
 /// # Safety
 /// As there.
-#[cfg(feature = "threads")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pthread_create(
     thread: *mut libc::pthread_t,
@@ -99,10 +99,15 @@ fn next() -> Option<Create> {
     unsafe { std::mem::transmute::<*mut c_void, Option<Create>>(next) }
 }
 
-/// Where a thread begins.
-extern "C" fn begin(place: *mut c_void) -> *mut c_void {
-    // SAFETY: as `pthread_create` made it, for this thread alone.
-    let Begin { start, argument } = *unsafe { Box::from_raw(place.cast::<Begin>()) };
+/// Where a thread begins. What unwinds through here finds nothing to do.
+extern "C-unwind" fn begin(place: *mut c_void) -> *mut c_void {
+    let Begin { start, argument } = prepare(place);
+    start(argument)
+}
+
+/// Gives the thread its alternate stack. What it is to run.
+#[inline(never)]
+fn prepare(place: *mut c_void) -> Begin {
     match (alternate::arm_this_thread(), KEY.get()) {
         (Ok(armed), Some(Some(key))) => {
             let armed = Box::into_raw(Box::new(armed));
@@ -114,7 +119,8 @@ extern "C" fn begin(place: *mut c_void) -> *mut c_void {
             WITHOUT.fetch_add(1, Ordering::Relaxed);
         }
     }
-    start(argument)
+    // SAFETY: as `pthread_create` made it, for this thread alone.
+    *unsafe { Box::from_raw(place.cast::<Begin>()) }
 }
 
 /// Where a thread ends that has one.

@@ -78,7 +78,11 @@ pub fn open(path: &Path, find: &Find) -> Result<Recorded, Error> {
 }
 
 fn recorded(contents: Contents, find: &Find) -> Recorded {
-    let Contents { arch, tasks, mut gaps, .. } = contents;
+    let Contents { arch, mut tasks, mut gaps, .. } = contents;
+    if matches!(contents.occasion, Some(Occasion::Panic | Occasion::Requested)) {
+        // By a signal the thread only asked for the report.
+        tasks.iter_mut().for_each(|task| task.signal = None);
+    }
     let mut process = Process {
         pid: contents.process.map(|process| process.pid),
         user: contents.process.map(|process| process.uid),

@@ -3,7 +3,7 @@
 //! std's is there first, as in every Rust program. The others are as careless as most: whoever goes puts back what was there
 //! when it came, whatever is there now.
 
-use super::system::{action, overflow, set_action};
+use super::system::{action, child, overflow, set_action};
 use super::{Scene, passes, text};
 use std::ffi::{c_int, c_void};
 use std::os::unix::process::ExitStatusExt;
@@ -31,6 +31,8 @@ pub fn scenes() -> Vec<Scene> {
             play: default_after_us,
             judge: passes,
         },
+        Scene { name: "a_signal_that_is_given_twice_is_caught_once", variables: &[], play: given_twice, judge: passes },
+        Scene { name: "a_signal_that_was_reset_over_ours_is_caught_again", variables: &[], play: reset, judge: passes },
         Scene {
             name: "installed_again_beneath_another_handler_ours_is_not_set_twice",
             variables: &[],
@@ -123,29 +125,18 @@ fn uninstall(who: Who, guard: &mut Option<Guard>) {
     }
 }
 
-/// Overflows the stack of a child that did `first`, and says how it ended.
-fn child(first: impl FnOnce()) -> i32 {
-    // SAFETY: this process has one thread.
-    match unsafe { libc::fork() } {
-        0 => {
-            first();
-            overflow(0);
-            // SAFETY: ends the child.
-            unsafe { libc::_exit(0) }
-        }
-        child => {
-            let mut status = 0;
-            // SAFETY: writes a number.
-            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-            status
-        }
-    }
+/// How a child ends that did `first`, and then overflows its stack.
+fn overflown(first: impl FnOnce()) -> i32 {
+    child(|| {
+        first();
+        overflow(0);
+    })
 }
 
 fn every_order() {
     for install_order in ORDERS {
         for uninstall_order in ORDERS {
-            let status = child(|| {
+            let status = overflown(|| {
                 let mut guard = None;
                 install_order.into_iter().for_each(|who| install(who, &mut guard));
                 uninstall_order.into_iter().for_each(|who| uninstall(who, &mut guard));
@@ -158,7 +149,7 @@ fn every_order() {
 
 fn none_uninstalled() {
     for order in ORDERS {
-        let status = child(|| {
+        let status = overflown(|| {
             let mut guard = None;
             order.into_iter().for_each(|who| install(who, &mut guard));
             std::mem::forget(guard);
@@ -222,4 +213,23 @@ fn beneath() {
     let uninstalled = again.uninstall();
     assert!(uninstalled.beneath.is_empty() && uninstalled.restored.contains(&libc::SIGSEGV), "{uninstalled:?}");
     assert_eq!(action(libc::SIGSEGV), before);
+}
+
+fn given_twice() {
+    let status = overflown(|| {
+        let twice = [libc::SIGSEGV, libc::SIGBUS, libc::SIGSEGV];
+        surestack::Handler::builder().signals(&twice).install().unwrap().keep();
+    });
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{status:#x}");
+}
+
+fn reset() {
+    let guard = surestack::install().unwrap();
+    let ours = action(libc::SIGSEGV);
+    set_action(libc::SIGSEGV, [0; 4]);
+    assert_eq!(guard.uninstall().beneath, [libc::SIGSEGV]);
+    let again = surestack::install().unwrap();
+    assert!(again.beneath().is_empty() && action(libc::SIGSEGV) == ours, "{again:?}");
+    again.uninstall();
+    assert_eq!(action(libc::SIGSEGV), [0; 4]);
 }

@@ -1,8 +1,10 @@
 //! The panic hook: ours among others, and what it keeps.
 
+use super::system::child;
 use super::{Scene, passes};
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use surestack::crash::{AlternateStacks, Handler};
 use surestack_capture::message::{PANICS, TEXT};
 
 pub fn scenes() -> Vec<Scene> {
@@ -11,6 +13,9 @@ pub fn scenes() -> Vec<Scene> {
         scene("a_panic_is_kept_and_the_hook_that_was_there_is_called", kept),
         scene("uninstall_puts_the_hook_back_that_was_there", put_back),
         scene("a_hook_set_over_ours_stays_and_ours_only_passes_on", beneath),
+        scene("a_panic_that_is_caught_makes_a_report", caught),
+        scene("a_panic_that_ends_in_an_abort_makes_no_second_report", aborts),
+        scene("an_abort_after_a_panic_that_was_caught_makes_its_own_report", aborts_later),
         scene("a_guard_dropped_by_a_panic_leaves_a_hook_that_passes_on", by_panic),
     ]
 }
@@ -117,4 +122,52 @@ fn by_panic() {
     assert!(said().unwrap().ends_with("again"));
     drop(guard);
     assert_eq!(calls("at last"), 1);
+}
+
+/// How many records a child leaves that does this with a handler, and how it ends.
+fn records(play: impl FnOnce()) -> (usize, i32) {
+    let folder = std::env::temp_dir().join(format!("surestack-panics-{}", std::process::id()));
+    let status = child(|| {
+        let handler = Handler::builder().directory(&folder).alternate_stacks(AlternateStacks::This);
+        handler.install().unwrap().keep();
+        play();
+    });
+    let left = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
+    let left: Vec<_> = left.collect();
+    assert!(left.iter().all(|path| path.metadata().unwrap().len() > 100), "{left:?}");
+    std::fs::remove_dir_all(&folder).unwrap();
+    (left.len(), status)
+}
+
+fn caught() {
+    count();
+    assert_eq!(records(|| assert_eq!(calls("one"), 1)), (1, 0));
+    // Two of the same second and the same frames would have the same name.
+    let two = records(|| {
+        assert_eq!(calls("here"), 1);
+        assert!(std::thread::spawn(|| panic!("elsewhere")).join().is_err());
+    });
+    assert_eq!(two, (2, 0));
+}
+
+/// Nobody may unwind through it: std panics a second time, and aborts in the frame that called the hook.
+extern "C" fn wall() {
+    panic!("against the wall");
+}
+
+fn aborts() {
+    count();
+    let (records, status) = records(|| wall());
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{status:#x}");
+    assert_eq!(records, 2, "one for each panic, none for the abort");
+}
+
+fn aborts_later() {
+    count();
+    let (records, status) = records(|| {
+        assert_eq!(calls("caught"), 1);
+        std::process::abort();
+    });
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{status:#x}");
+    assert_eq!(records, 2);
 }

@@ -91,3 +91,21 @@ pub fn overflow(depth: u64) -> u64 {
     let room = std::hint::black_box([depth; 32]);
     if depth == u64::MAX { 0 } else { overflow(depth + 1) + room[3] }
 }
+
+/// How a child ends that does this.
+pub fn child(play: impl FnOnce()) -> i32 {
+    // SAFETY: this process has one thread.
+    match unsafe { libc::fork() } {
+        0 => {
+            play();
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: writes a number.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            status
+        }
+    }
+}

@@ -12,7 +12,7 @@ pub fn scenes() -> Vec<Scene> {
     let scene = |name, play| Scene { name, variables: &[], play, judge: passes };
     vec![
         scene("threads_made_later_have_an_alternate_stack_whoever_makes_them", made_later),
-        scene("a_library_that_makes_a_thread_makes_one_with_an_alternate_stack", by_library),
+        scene("a_library_that_makes_threads_makes_them_with_alternate_stacks_and_they_end_as_they_want", by_library),
         scene("alternate_stacks_of_threads_that_ended_are_used_again", used_again),
         scene("only_the_installing_thread_is_given_one_if_that_is_asked_for", only_this),
         scene("threads_made_meanwhile_lose_theirs_at_uninstall", lose_theirs),
@@ -45,13 +45,28 @@ fn made_later() {
     assert_eq!(surestack::crash::threads_without(), 0);
 }
 
+/// In C: makes a thread with a function, and three that end in each way that there is.
+const MAKER: &str = r#"
+#include <pthread.h>
+#include <unistd.h>
+static void *leaves(void *unused) { (void)unused; pthread_exit((void *)1); }
+static void *is_cancelled(void *unused) { (void)unused; for (;;) pause(); }
+void *make(void *(*f)(void *)) {
+    pthread_t t;
+    void *result = 0;
+    if (pthread_create(&t, 0, leaves, 0) || pthread_join(t, &result) || result != (void *)1) return 0;
+    if (pthread_create(&t, 0, is_cancelled, 0) || pthread_cancel(t) || pthread_join(t, &result)) return 0;
+    if (result != PTHREAD_CANCELED || pthread_create(&t, 0, f, 0) || pthread_join(t, &result)) return 0;
+    return result;
+}
+"#;
+
 fn by_library() {
+    let _guard = surestack::install().unwrap();
     let folder = std::env::temp_dir().join(format!("surestack-install-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
     let (source, library) = (folder.join("maker.c"), folder.join("libmaker.so"));
-    let text = "#include <pthread.h>\nvoid *make(void *(*f)(void *)) {\n  pthread_t t; void *r = 0;\n  \
-                if (pthread_create(&t, 0, f, 0)) return 0;\n  pthread_join(t, &r);\n  return r;\n}\n";
-    std::fs::write(&source, text).unwrap();
+    std::fs::write(&source, MAKER).unwrap();
     let built = Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status().unwrap();
     assert!(built.success());
     let path = CString::new(library.as_os_str().as_bytes()).unwrap();
@@ -64,8 +79,9 @@ fn by_library() {
         )
     };
     std::fs::remove_dir_all(&folder).unwrap();
-    let _guard = surestack::install().unwrap();
+    assert_eq!(surestack::this_process::differences().len(), 1, "the library is new");
     assert!(make(size).addr() >= given());
+    assert_eq!(surestack::this_process::differences(), [""; 0], "who makes a thread has the library known");
 }
 
 fn used_again() {

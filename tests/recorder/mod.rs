@@ -180,7 +180,8 @@ fn modules(writer: &mut Writer<&mut Bytes>, pid: u32, snapshot: &Snapshot) {
     for module in &snapshot.space.modules {
         let build_id = module.build_id.as_ref().map(|id| id.0.as_slice()).unwrap_or_default();
         let (start, end, bias) = (module.start, module.end, module.bias);
-        writer.put(&Item::Module { start, end, bias, build_id, path: module.path.as_os_str().as_bytes() }).unwrap();
+        let path = named_by_the_loader(&module.path, pid);
+        writer.put(&Item::Module { start, end, bias, build_id, path: path.as_os_str().as_bytes() }).unwrap();
     }
     let pages = File::open(format!("/proc/{pid}/pagemap")).unwrap();
     for mapped in &snapshot.space.mappings {
@@ -188,6 +189,15 @@ fn modules(writer: &mut Writer<&mut Bytes>, pid: u32, snapshot: &Snapshot) {
         if is_file && (mapped.start..mapped.end).step_by(4096).all(|page| is_unchanged(&pages, page)) {
             writer.put(&Item::Unchanged { low: mapped.start, high: mapped.end }).unwrap();
         }
+    }
+}
+
+/// The path of a module as the loader has it.
+fn named_by_the_loader(path: &Path, pid: u32) -> PathBuf {
+    match path {
+        path if path == Path::new("[vdso]") => PathBuf::from("linux-vdso.so.1"),
+        path if std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == path) => PathBuf::new(),
+        path => path.to_owned(),
     }
 }
 

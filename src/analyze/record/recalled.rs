@@ -7,7 +7,7 @@ use crate::snapshot::record::{RecordedFrame, Trace};
 use crate::trace::{Judged, MOST_DOUBTS, Tracer};
 use std::collections::HashMap;
 use std::ops::Range;
-use surestack_reliable::{Doubt, Judge, Verdict};
+use surestack_reliable::{Doubt, Doubted, Judge, Verdict};
 use surestack_walk::{CodeAddress, End, Error, Evidence, Link, Proof, Regs, Root, RowEvidence, Target, Witness};
 
 /// Most doubts of a record that are had again; a trace with one of them is not reliable, and with more not less so.
@@ -65,36 +65,47 @@ pub(super) fn walked(analysis: &Analysis<'_>, thread: &Thread, trace: &Trace, un
     let target = analysis.tracer.target(thread.stop);
     let recalled = Recalled { files: target.evidence, tracer: &analysis.tracer, unchanged };
     let target = Target { evidence: &recalled, ..target };
-    let (mut judge, mut fold, mut doubts) = (Judge::new(), Fold::default(), Vec::new());
-    let mut take = |judge: &mut Judge| {
-        doubts.extend(judge.doubts().take(MOST_DOUBTS.saturating_sub(doubts.len())));
-        judge.forget();
-    };
-    let mut had: HashMap<usize, Vec<Doubt>> = HashMap::new();
+    let (mut judge, mut fold, mut doubts) = (Judge::new(), Fold::default(), Doubts::default());
     for (number, frame) in trace.frames.iter().enumerate() {
         judge.see_noted(&target, &frame.noted);
-        judge.doubts().for_each(|doubted| had.entry(doubted.frame).or_default().push(doubted.doubt));
-        take(&mut judge);
+        doubts.take(&mut judge);
         let RecordedFrame { noted, .. } = frame;
         fold.push((noted.pc.value(), look_of(noted.pc, noted.link)), bare(analysis, thread, number, frame));
     }
-    for doubted in trace.doubts.iter().take(RECALLED) {
-        let known = had.entry(doubted.frame).or_default();
-        // That the walk stopped is said at the end.
-        if !known.contains(&doubted.doubt) && !matches!(doubted.doubt, Doubt::Stopped(_)) {
-            known.push(doubted.doubt);
-            judge.recall(*doubted);
-            take(&mut judge);
-        }
+    // That the walk stopped is said at the end.
+    let lasting = trace.doubts.iter().filter(|doubted| !matches!(doubted.doubt, Doubt::Stopped(_)));
+    for doubted in lasting.take(RECALLED) {
+        judge.recall(*doubted);
+        doubts.take(&mut judge);
     }
     let depth = trace.frames.len();
     let (end, then) = trace.end.unwrap_or((End::Stopped(Error::BrokenOff { frames: depth }), Verdict::Unreliable));
     let now = judge.verdict(&target, Some(end));
-    take(&mut judge);
+    doubts.take(&mut judge);
     // A doubt that was had and is not in the record any more was one all the same.
     let verdict = if then == Verdict::Unreliable || trace.doubted > 0 { Verdict::Unreliable } else { now };
-    let judged = Judged { end, verdict, doubts, believed: judge.believed(), depth, refusals: vec![] };
+    let judged = Judged { end, verdict, doubts: doubts.all, believed: judge.believed(), depth, refusals: vec![] };
     Walked { frames: fold.finish(), judged }
+}
+
+/// Doubts as they come, each once.
+#[derive(Default)]
+struct Doubts {
+    all: Vec<Doubted>,
+    by_frame: HashMap<usize, Vec<Doubt>>,
+}
+
+impl Doubts {
+    fn take(&mut self, judge: &mut Judge) {
+        for doubted in judge.doubts() {
+            let known = self.by_frame.entry(doubted.frame).or_default();
+            if self.all.len() < MOST_DOUBTS && !known.contains(&doubted.doubt) {
+                known.push(doubted.doubt);
+                self.all.push(doubted);
+            }
+        }
+        judge.forget();
+    }
 }
 
 fn bare(analysis: &Analysis<'_>, thread: &Thread, number: usize, frame: &RecordedFrame) -> BareFrame {

@@ -8,7 +8,11 @@ const FUNCTIONS: usize = 8;
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 /// Functions between what went wrong and the signal, by how their names begin: where they come first they say that the
 /// program aborted, which the signal says already.
-const MACHINERY: [&str; 24] = [
+const MACHINERY: [&str; 28] = [
+    "syscall",
+    "surestack",
+    "<alloc::boxed::Box<",
+    "core::ops::function::",
     "__pthread_kill",
     "pthread_kill",
     "__GI_raise",
@@ -46,7 +50,7 @@ pub(super) fn of_functions(thread: &ThreadReport) -> Option<u64> {
         Entry::Frame(frame) if frame.number < believed => Some(frame),
         _ => None,
     });
-    let names = frames.filter_map(named).skip_while(|(_, name)| is_machinery(name));
+    let names = frames.map_while(named).skip_while(|(_, name)| is_machinery(name));
     let mut places: Vec<u64> = vec![];
     for (module, name) in names {
         let place = sum(sum(sum(BASIS, module.as_bytes()), &[0]), name.as_bytes());

@@ -42,6 +42,7 @@ pub struct Listed {
 
 /// Where the registers of a listed thread are.
 #[derive(Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "there is one of these that is large")]
 pub enum Stands {
     /// In a `ucontext_t` in the memory of the process, without the thread base.
     At {

@@ -279,9 +279,10 @@ fn path(bytes: &[u8]) -> PathBuf {
     Path::new(OsStr::from_bytes(bytes)).to_owned()
 }
 
-/// What a `siginfo_t` says; nothing where it is not all there.
+/// What a `siginfo_t` says; nothing where it is not all there, or there was no signal.
 fn siginfo(bytes: &[u8]) -> Option<SignalInfo> {
     let number = |at: usize| bytes.get(at..)?.first_chunk().map(|number| i32::from_le_bytes(*number));
     let detail = bytes.get(16..)?.first_chunk().map(|detail| u64::from_le_bytes(*detail))?;
-    Some(SignalInfo::from_words(number(0)?, number(8)?, detail))
+    let signal = SignalInfo::from_words(number(0)?, number(8)?, detail);
+    (signal.number != 0).then_some(signal)
 }

@@ -6,12 +6,14 @@ use crate::image::find::Wanted;
 use crate::image::{BuildId, Find, Image};
 use crate::snapshot::{Identity, LoadedModule, Mapped};
 use object::elf::{PF_W, PF_X, PT_LOAD};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use surestack_walk::{Arch, Error, Memory};
 
 /// Bytes of a page: the loader maps whole ones.
 const PAGE: u64 = 4096;
+/// What the kernel calls its own module.
+const VDSO: &str = "[vdso]";
 
 /// Looks for the files, by path and build ID.
 pub(super) fn load(
@@ -24,11 +26,12 @@ pub(super) fn load(
     let mut modules: Vec<LoadedModule> = vec![];
     for module in recorded {
         let RecordedModule { start, end, bias, build_id, path } = module;
+        let path = named(path, exe);
         if start >= end || modules.last().is_some_and(|last| start < last.end) {
             continue;
         }
         let build_id = Some(BuildId(build_id)).filter(|id| !id.0.is_empty());
-        let (image, identity) = match path.as_os_str() == "[vdso]" {
+        let (image, identity) = match path == Path::new(VDSO) {
             true => vdso(build_id.as_ref()),
             false => {
                 let named = find.exe.as_deref().filter(|_| exe == Some(path.as_path()));
@@ -44,9 +47,18 @@ pub(super) fn load(
     modules
 }
 
+/// The path of a module that the loader may have named: the program has no name there, and the vDSO one like a file.
+fn named(path: PathBuf, exe: Option<&Path>) -> PathBuf {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.starts_with(b"linux-vdso.so") {
+        return PathBuf::from(VDSO);
+    }
+    exe.filter(|_| bytes.is_empty()).map_or(path, Path::to_owned)
+}
+
 /// The vDSO that we have, if the process had the same.
 fn vdso(wanted: Option<&BuildId>) -> (Option<Image>, Identity) {
-    let ours = own_vdso().and_then(|bytes| Image::from_bytes(bytes.to_vec(), "[vdso]").ok());
+    let ours = own_vdso().and_then(|bytes| Image::from_bytes(bytes.to_vec(), VDSO).ok());
     match ours {
         Some(image) if wanted.is_some() && image.build_id().as_ref() == wanted => (Some(image), Identity::BuildId),
         _ => (None, Identity::Missing),

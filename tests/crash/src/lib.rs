@@ -5,6 +5,7 @@
 //! thread's start) is taken from libgcc's unwinder while all is calm. The [`judge`] compares a report with that address by
 //! address. [`scenes`] names the ways to die, [`contender`] the handlers, [`run`] lets one die under another.
 
+pub mod calls;
 pub mod contender;
 pub mod judge;
 pub mod random;

@@ -5,21 +5,30 @@ use std::ops::Range;
 use std::process::ExitCode;
 use surestack_crash_scenes::contender::{CONTENDERS, Contender};
 use surestack_crash_scenes::random::{Count, Way};
-use surestack_crash_scenes::victims::Victims;
-use surestack_crash_scenes::{random, run, scenes, table};
+use surestack_crash_scenes::victims::{Linked, Victims};
+use surestack_crash_scenes::{calls, random, run, scenes, table};
 use surestack_oracle::error::{Error, Result};
 
-const USAGE: &str = "usage: surestack-crash-scenes COMMAND
+const USAGE: &str = "usage: surestack-crash-scenes [--there] COMMAND
+    --there                    takes the victims beside this program, and does not build them
     table [--write FILE]       every scene under every handler
     scene NAME HANDLER         one of them, with everything it left
     random N [HANDLER]         N (or FROM..TO) programs that die of a signal at a random instruction
     calls N [HANDLER]          N programs that die of a random call through a bad pointer
+    samples SIGNALS CALLS OTHERS [--write FILE]
+                               both, so many for ours, and how many of each for the others
+    builds [--write FILE]      every scene under our handler in programs linked otherwise
+    calls-made NAME [HANDLER]  what it calls at signal time
     list                       the scenes";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match command(&words) {
+    let done = match words.as_slice() {
+        ["--there", rest @ ..] => command(Victims::there, rest),
+        all => command(Victims::built, all),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -28,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(words: &[&str]) -> Result<()> {
+fn command(victims: fn() -> Result<Victims>, words: &[&str]) -> Result<()> {
     match words {
         ["list"] => {
             for scene in scenes::SCENES {
@@ -36,19 +45,63 @@ fn command(words: &[&str]) -> Result<()> {
             }
             Ok(())
         }
-        ["scene", name, contender] => one(name, contender),
-        ["table"] => {
-            table::table(&Victims::built()?, &mut |row| print!("{row}"))?;
-            Ok(())
+        ["scene", name, contender] => one(&victims()?, name, contender),
+        ["table", rest @ ..] => {
+            let text = table::table(&victims()?, &mut |row| print!("{row}"))?;
+            written(rest, "crash handlers", &text)
         }
-        ["table", "--write", path] => {
-            let text = table::table(&Victims::built()?, &mut |row| print!("{row}"))?;
-            surestack_oracle::document::write(path, "crash handlers", &text)
+        ["samples", signals, calls, others, rest @ ..] => {
+            let text = samples(&victims()?, range(signals)?, range(calls)?, range(others)?)?;
+            written(rest, "crash samples", &text)
         }
-        ["random", number, rest @ ..] => many(Way::Signal, number, rest),
-        ["calls", number, rest @ ..] => many(Way::Call, number, rest),
+        ["builds", rest @ ..] => {
+            let builds = [Linked::Dynamic, Linked::StaticPie, Linked::Static];
+            let victims = builds.map(|linked| Ok((linked, Victims::linked(linked)?)));
+            let victims: Vec<(Linked, Victims)> = victims.into_iter().collect::<Result<_>>()?;
+            let text = table::builds(&victims, &mut |row| print!("{row}"))?;
+            written(rest, "crash builds", &text)
+        }
+        ["calls-made", name] => made(&victims()?, name, "ours"),
+        ["calls-made", name, contender] => made(&victims()?, name, contender),
+        ["random", number, rest @ ..] => many(&victims()?, Way::Signal, number, rest),
+        ["calls", number, rest @ ..] => many(&victims()?, Way::Call, number, rest),
         _ => Err(Error::new(USAGE)),
     }
+}
+
+/// Where to, if the arguments say so.
+fn written(rest: &[&str], name: &str, text: &str) -> Result<()> {
+    match rest {
+        [] => Ok(()),
+        ["--write", path] => surestack_oracle::document::write(path, name, text),
+        _ => Err(Error::new(USAGE)),
+    }
+}
+
+/// A row for each handler and way to die.
+fn samples(victims: &Victims, signals: Range<usize>, calls: Range<usize>, others: Range<usize>) -> Result<String> {
+    let mut text = format!("{}\n|---|---|---|---|---|---|---|---|---|\n", Count::HEAD);
+    for contender in CONTENDERS.iter().copied().filter(|c| *c != Contender::Std) {
+        for (way, own) in [(Way::Signal, &signals), (Way::Call, &calls)] {
+            let range = if contender == Contender::Ours { own } else { &others };
+            let count = tally(victims, contender, way, range)?;
+            let row = format!("| {} | {} |{}\n", contender.name(), way.words(), count.row());
+            print!("{row}");
+            text.push_str(&row);
+        }
+    }
+    Ok(text)
+}
+
+fn tally(victims: &Victims, contender: Contender, way: Way, range: &Range<usize>) -> Result<Count> {
+    let mut count = Count::default();
+    for number in range.clone() {
+        random::sample(victims.of(contender)?, contender, way, number, &mut count);
+    }
+    for failure in count.failures.iter().take(20) {
+        eprintln!("{}: {failure}", contender.name());
+    }
+    Ok(count)
 }
 
 /// From `FROM..TO`, or from nothing to a number.
@@ -60,22 +113,14 @@ fn range(words: &str) -> Result<Range<usize>> {
     }
 }
 
-fn many(way: Way, numbers: &str, rest: &[&str]) -> Result<()> {
+fn many(victims: &Victims, way: Way, numbers: &str, rest: &[&str]) -> Result<()> {
     let range = range(numbers)?;
-    let victims = Victims::built()?;
     let contenders: Vec<Contender> = match rest {
         [name] => vec![named(name)?],
         _ => CONTENDERS.iter().copied().filter(|c| *c != Contender::Std).collect(),
     };
     for contender in contenders {
-        let mut count = Count::default();
-        for number in range.clone() {
-            random::sample(victims.of(contender)?, contender, way, number, &mut count)?;
-        }
-        println!("{}: {count}", contender.name());
-        for failure in count.failures.iter().take(20) {
-            println!("    {failure}");
-        }
+        println!("{}: {}", contender.name(), tally(victims, contender, way, &range)?);
     }
     Ok(())
 }
@@ -85,10 +130,19 @@ fn named(contender: &str) -> Result<Contender> {
         .ok_or_else(|| Error::new(format!("no handler is called {contender}, or it is not compiled in")))
 }
 
-fn one(name: &str, contender: &str) -> Result<()> {
+fn made(victims: &Victims, name: &str, contender: &str) -> Result<()> {
     let scene = scenes::named(name).ok_or_else(|| Error::new(format!("no scene is called {name}")))?;
     let contender = named(contender)?;
-    let victims = Victims::built()?;
+    println!("{:?}", calls::library(victims.of(contender)?, &scene, contender)?);
+    for name in calls::system(victims.of(contender)?, &scene, contender)? {
+        println!("{name}");
+    }
+    Ok(())
+}
+
+fn one(victims: &Victims, name: &str, contender: &str) -> Result<()> {
+    let scene = scenes::named(name).ok_or_else(|| Error::new(format!("no scene is called {name}")))?;
+    let contender = named(contender)?;
     let victim = victims.of(contender)?;
     let death = run::run(victim, &scene, contender)?;
     println!("{}", death.text);

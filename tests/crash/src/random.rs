@@ -49,15 +49,39 @@ pub struct Count {
     pub status_kept: usize,
     /// Reports with the pc and all general registers right to the bit; nobody but us reports any.
     pub registers: usize,
+    /// Victims that did not come so far that they could be judged.
+    pub unjudged: usize,
     /// What was not complete, to be tried again.
     pub failures: Vec<String>,
+}
+
+impl Way {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Way::Signal => "signal at a random instruction",
+            Way::Call => "random call through a bad pointer",
+        }
+    }
+}
+
+impl Count {
+    /// The first line of a table of [rows](Count::row), behind who and how.
+    pub const HEAD: &str =
+        "| handler | dies of | samples | complete | partial | wrong | none | status kept | registers right |";
+
+    /// The row.
+    pub fn row(&self) -> String {
+        let Count { samples, complete, partial, wrong, nothing, status_kept, registers, .. } = self;
+        format!(" {samples} | {complete} | {partial} | {wrong} | {nothing} | {status_kept} | {registers} |")
+    }
 }
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} of {} complete, {} partial, {} wrong, {} none, {} hangs, status kept in {}, registers right in {}",
+            "{} of {} complete, {} partial, {} wrong, {} none, {} hangs, {} status kept, {} registers right, {} unjudged",
             self.complete,
             self.samples,
             self.partial,
@@ -65,7 +89,8 @@ impl fmt::Display for Count {
             self.nothing,
             self.hangs,
             self.status_kept,
-            self.registers
+            self.registers,
+            self.unjudged
         )
     }
 }
@@ -76,7 +101,14 @@ const STEPS: usize = 3000;
 const SEARCH: usize = 3000;
 
 /// Lets the `number`th victim die. Each number is another place in the program, the same in every run.
-pub fn sample(victim: &Victim, contender: Contender, way: Way, number: usize, count: &mut Count) -> Result<()> {
+pub fn sample(victim: &Victim, contender: Contender, way: Way, number: usize, count: &mut Count) {
+    if let Err(error) = judge(victim, contender, way, number, count) {
+        count.unjudged += 1;
+        count.failures.push(format!("{number}: {error}"));
+    }
+}
+
+fn judge(victim: &Victim, contender: Contender, way: Way, number: usize, count: &mut Count) -> Result<()> {
     let mut random = Random::of(&format!("{way:?} {number}"));
     let ready = run::ready(victim, &WORK, contender, &format!("{way:?}-{number}"))?;
     let run::Ready { mut command, directory, path } = ready;
@@ -106,9 +138,9 @@ pub fn sample(victim: &Victim, contender: Contender, way: Way, number: usize, co
     session.release(if way == Way::Signal { libc::SIGSEGV } else { 0 })?;
     let mut death = run::bury(child, reader, began, directory, &path)?;
     death.truths = vec![Truth::exactly(&pcs)];
-    note(&death, victim, contender, &registers, count);
-    if !matches!(death.trace(contender, victim), Trace::Complete) {
-        count.failures.push(format!("{number}: {:?} at {:#x}", death.trace(contender, victim), registers.rip));
+    let trace = note(&death, victim, contender, &registers, count);
+    if trace != Trace::Complete {
+        count.failures.push(format!("{number}: {trace:?} at {:#x}", registers.rip));
     }
     // Thousands of these are made; one that stays is no harm.
     let _ = std::fs::remove_dir_all(&death.directory);
@@ -181,9 +213,16 @@ fn behind_a_call(session: &mut Session) -> Result<(Vec<u64>, user_regs_struct)> 
     Err(Error::new("there is no call"))
 }
 
-fn note(death: &Death, victim: &Victim, contender: Contender, registers: &user_regs_struct, count: &mut Count) {
+fn note(
+    death: &Death,
+    victim: &Victim,
+    contender: Contender,
+    registers: &user_regs_struct,
+    count: &mut Count,
+) -> Trace {
     count.samples += 1;
-    match death.trace(contender, victim) {
+    let trace = death.trace(contender, victim);
+    match trace {
         Trace::Complete => count.complete += 1,
         Trace::Partial { .. } => count.partial += 1,
         Trace::Wrong { .. } => count.wrong += 1,
@@ -197,4 +236,5 @@ fn note(death: &Death, victim: &Victim, contender: Contender, registers: &user_r
         r.rip,
     ];
     count.registers += usize::from(death.registers() == Some(true_values));
+    trace
 }

@@ -12,6 +12,7 @@ use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use surestack_oracle::error::{Error, Result};
@@ -49,9 +50,9 @@ impl Death {
         self.status.map(|own| inner.unwrap_or(own) & !0x80)
     }
 
-    /// Whether the scene could not be set up on this machine.
+    /// Whether the scene could not be set up: this machine does not allow it, or this program is not linked for it.
     pub fn is_unable(&self) -> bool {
-        self.truths.iter().any(|t| t.unable == 2)
+        self.truths.iter().any(|t| t.unable != 0)
     }
 
     /// What the handler's report is worth.
@@ -75,9 +76,10 @@ impl Death {
 
     /// Whether they are those that the victim had. Nothing where the victim did not know them.
     pub fn registers_are_right(&self) -> Option<bool> {
-        let known = self.truths.iter().find_map(|t| t.registers.zip(t.pc));
         let reported = self.registers();
-        known.map(|(general, pc)| reported.is_some_and(|r| r.iter().eq(general.iter().chain([&pc]))))
+        let is = |(general, pc): ([u64; 16], u64)| reported.is_some_and(|r| r.iter().eq(general.iter().chain([&pc])));
+        let known: Vec<_> = self.truths.iter().filter_map(|t| t.registers.zip(t.pc)).collect();
+        (!known.is_empty()).then(|| known.into_iter().any(is))
     }
 }
 
@@ -163,8 +165,10 @@ pub fn bury(
 
 fn fresh_directory(name: &str, contender: Contender) -> Result<PathBuf> {
     let base = std::env::temp_dir().join("surestack-crash").join(std::process::id().to_string());
-    let directory = base.join(format!("{name}-{}", contender.name()));
-    // It may not be there yet; what matters is that the next call succeeds.
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let directory = base.join(format!("{name}-{}-{run}", contender.name()));
+    // One of an earlier process of the same number; it is seldom there. What matters is that the next call succeeds.
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(directory.join("reports")).map_err(|e| Error::system(directory.display(), e))?;
     Ok(directory)

@@ -5,7 +5,7 @@ use crate::judge::Trace;
 use crate::run::{self, Death};
 use crate::scenes::{Leaves, SCENES, Scene};
 use crate::victim::Victim;
-use crate::victims::Victims;
+use crate::victims::{Linked, Victims};
 use std::fmt;
 use surestack_oracle::error::Result;
 
@@ -130,6 +130,23 @@ pub fn table(victims: &Victims, tell: &mut dyn FnMut(&str)) -> Result<String> {
         rows.push((*scene, cells));
     }
     text.push_str(&totals(&rows));
+    Ok(text)
+}
+
+/// Every scene under our handler, a column for each way to link.
+pub fn builds(victims: &[(Linked, Victims)], tell: &mut dyn FnMut(&str)) -> Result<String> {
+    let names: Vec<&str> = victims.iter().map(|(linked, _)| linked.words()).collect();
+    let mut text = format!("| scene | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
+    for scene in SCENES {
+        let words = victims.iter().map(|(_, victims)| {
+            let victim = victims.of(Contender::Ours)?;
+            Ok(cell(victim, scene, Contender::Ours, without(victim, scene)?)?.to_string())
+        });
+        let words: Vec<String> = words.collect::<Result<_>>()?;
+        let row = format!("| {} | {} |\n", scene.says, words.join(" | "));
+        tell(&row);
+        text.push_str(&row);
+    }
     Ok(text)
 }
 

@@ -24,7 +24,7 @@ pub struct Truth {
     pub inner: Option<i32>,
     /// Control came back from the fault.
     pub survived: bool,
-    /// The scene could not be set up; with 2, because this machine does not allow it.
+    /// The scene could not be set up: 1, or 2 because this machine does not allow it.
     pub unable: u64,
     /// The chain, innermost first, without the pc.
     pub chain: Vec<Entry>,

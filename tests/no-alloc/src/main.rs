@@ -9,12 +9,13 @@ extern crate alloc;
 
 use core::hint::black_box;
 use core::panic::PanicInfo;
+use surestack_capture::record::{Item, Items, Name, Signature, Sink, Writer};
 use surestack_capture::{OwnMemory, Range};
 use surestack_cfi::{Cfi, DwarfRows};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
 use surestack_module_map::{ModuleMap, Record, Slot, Slots};
 use surestack_probe::Probes;
-use surestack_reliable::Judge;
+use surestack_reliable::{Judge, Noted};
 use surestack_signal_frame::SignalFrame;
 use surestack_walk::{
     Bytes, CodeAddress, Marker, Memory, NoEvidence, Register, Registry, Regs, Section, Sign, Stack, StackKind, Stop,
@@ -124,15 +125,46 @@ fn walks() -> bool {
     let mut judge = Judge::new();
     let mut last = regs;
     let mut expected = PCS.iter();
+    let (mut bytes, mut signature) = ([0; 2048], Signature::new());
+    let mut record = Writer::new(Room { bytes: &mut bytes, used: 0 });
     while let Some(frame) = walk.next() {
         if expected.next() != Some(&frame.pc.value()) {
             return false;
         }
         judge.see(&target, &frame);
+        let noted = Noted::of(&target, &frame);
+        signature.see(frame.index, &noted, None);
+        if record.frame(1, frame.index, &noted).is_err() {
+            return false;
+        }
         last = *frame.regs;
     }
     black_box(judge.verdict(&target, walk.end()));
-    expected.next().is_none() && last.get(Register::CS) == Some(0x33)
+    black_box(Name::new(black_box(1), 1, signature.value(judge.believed())));
+    if record.flush().is_err() {
+        return false;
+    }
+    let used = record.sink().used;
+    let items = Items::new(bytes.get(..used).unwrap_or_default());
+    let frames = items.filter(|item| matches!(item, Ok(Item::Frame { .. }))).count();
+    frames == PCS.len() && expected.next().is_none() && last.get(Register::CS) == Some(0x33)
+}
+
+/// A file of a fixed size.
+struct Room<'r> {
+    bytes: &'r mut [u8],
+    used: usize,
+}
+
+impl Sink for Room<'_> {
+    type Error = ();
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        let end = self.used.checked_add(bytes.len()).ok_or(())?;
+        self.bytes.get_mut(self.used..end).ok_or(())?.copy_from_slice(bytes);
+        self.used = end;
+        Ok(())
+    }
 }
 
 /// Two pieces of memory.

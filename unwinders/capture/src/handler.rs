@@ -23,6 +23,9 @@ use crate::syscall::{self, AlternateStack, Clock};
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+/// The handler before ours is to be called first.
+pub(super) const FIRST: usize = 1;
+
 /// Faults of our own in one report, after which it is given up.
 const FAULTS: u32 = 32;
 /// How long a thread sleeps that waits for a stack or for another thread's report, before it looks again.
@@ -39,9 +42,9 @@ static REPORTING: AtomicU64 = AtomicU64::new(0);
 /// What the entry is told.
 #[repr(C)]
 pub(super) struct Claim {
-    /// The top of the stack to go to; 0 when the signal is dealt with.
+    /// The top of the stack to go to, or [`FIRST`]; 0 when the signal is dealt with.
     top: usize,
-    /// The [`HandlerStack`].
+    /// The [`HandlerStack`], or the handler to call first.
     stack: usize,
 }
 
@@ -67,6 +70,23 @@ pub(super) unsafe extern "C" fn surestack_claim(signal: i32, siginfo: usize, uco
         unsafe { nested(plan, stack, signal, &interrupted) };
         return NOTHING;
     }
+    if plan.chain == Chain::Before && plan::plan().is_some() && signal != plan.request {
+        let handler = leave::handler_before(signal);
+        if handler != 0 {
+            return Claim { top: FIRST, stack: handler };
+        }
+    }
+    // SAFETY: as the caller promises.
+    unsafe { surestack_claim_next(signal, siginfo, ucontext) }
+}
+
+/// Takes a stack for a signal that is ours to report.
+///
+/// # Safety
+/// The arguments are what the kernel passed to the entry.
+pub(super) unsafe extern "C" fn surestack_claim_next(signal: i32, siginfo: usize, ucontext: usize) -> Claim {
+    let interrupted = Interrupted { ucontext, siginfo };
+    let Some(plan) = plan::last_plan() else { return NOTHING };
     let thread = syscall::thread_id();
     let deadline = syscall::now(Clock::Monotonic).saturating_add(plan.budget);
     loop {
@@ -164,6 +184,8 @@ pub(super) unsafe extern "C" fn surestack_handle(signal: i32, siginfo: usize, uc
     }
     let chain = match answer {
         Answer::ReportAndGoOn => return 0,
+        // It was called already, and changed nothing.
+        Answer::Report if plan.chain == Chain::Before => Chain::Never,
         Answer::Report => plan.chain,
         Answer::Pass => Chain::After,
         Answer::ReportAndEnd | Answer::End => Chain::Never,
@@ -232,6 +254,9 @@ fn nap(deadline: u64) -> bool {
 /// # Safety
 /// `interrupted` is what the kernel passed to the entry, and this runs on `stack`.
 unsafe fn report(plan: &Plan, stack: &HandlerStack, signal: i32, interrupted: &Interrupted, began: u64) {
+    /// What writing raises where there is no reader (SIGPIPE), or where files may not grow (SIGXFSZ).
+    const BY_WRITING: u64 = 1 << (13 - 1) | 1 << (25 - 1);
+    let others = syscall::pending().unwrap_or(0);
     let mut report = Report::new(plan, stack, signal, *interrupted, began);
     let place: *mut c_void = (&raw mut report).cast();
     for step in STEPS {
@@ -239,6 +264,13 @@ unsafe fn report(plan: &Plan, stack: &HandlerStack, signal: i32, interrupted: &I
         if !unsafe { attempt::attempt(step, place, stack) } {
             // SAFETY: nobody else has it: the step is over.
             unsafe { (*place.cast::<Report<'_>>()).failed(step, stack.fault()) };
+        }
+    }
+    // They were ours, and would be the end of the program in place of what is.
+    let ours = BY_WRITING & !others;
+    for _ in 0..4 {
+        if ours == 0 || syscall::take_pending(ours).is_err() {
+            break;
         }
     }
 }

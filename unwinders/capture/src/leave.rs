@@ -54,13 +54,27 @@ pub(crate) fn is_in_chain(ucontext: usize) -> bool {
     below.is_some_and(|below| (1..ROOM).contains(&below)) && CHAINED_IN.load(Ordering::Relaxed) == syscall::thread_id()
 }
 
+/// The handler that a signal had before ours; 0 for none. One that the kernel would call once only is called once.
+pub(crate) fn handler_before(number: i32) -> usize {
+    let before = plan::remembered(number);
+    if matches!(before.handler, DEFAULT | IGNORE) {
+        return 0;
+    }
+    if before.flags & SA_RESETHAND != 0 {
+        plan::remember(number, &SignalAction::default());
+    }
+    before.handler
+}
+
 /// Decides what follows a report: the handler to call, or 0 when everything is prepared for the return.
 ///
 /// # Safety
 /// `interrupted` is what the kernel passed to our handler, which returns next, in this thread.
 pub(crate) unsafe fn before(number: i32, chain: Chain, interrupted: &Interrupted) -> usize {
     let before = plan::remembered(number);
-    if chain == Chain::After && !matches!(before.handler, DEFAULT | IGNORE) {
+    // A thread without storage cannot run what was compiled to use it: the first thing that other handlers touch is there.
+    let has_storage = syscall::thread_base() != Ok(0);
+    if chain == Chain::After && has_storage && !matches!(before.handler, DEFAULT | IGNORE) {
         if before.flags & SA_RESETHAND != 0 {
             // The kernel would have done that before it called it.
             // SAFETY: the default action runs nothing.

@@ -20,10 +20,12 @@ extern crate std;
 pub mod alternate;
 mod context;
 mod here;
+mod late;
 mod mapping;
 mod memory;
 pub mod message;
 pub mod record;
+mod roomy;
 pub mod stacks;
 mod surroundings;
 pub mod syscall;
@@ -65,6 +67,7 @@ pub use context::{ARCH, Interrupted, SIGINFO, stop};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use entry::{entry, marker, restorer};
 pub use here::here;
+pub use late::Loader;
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
 pub use plan::{Chain, Initial, Plan, Second, Threads, Words, plan, publish, remember, remembered};
@@ -72,6 +75,7 @@ pub use plan::{Chain, Initial, Plan, Second, Threads, Words, plan, publish, reme
 pub use report::{MARKER, markers};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use request::request;
+pub use roomy::with_room;
 pub use stack::HandlerStack;
 pub use surroundings::Surroundings;
 pub use trace::{BUDGET, See, Stopped, Traced, trace};

@@ -61,8 +61,12 @@ fn each(report: &mut Report<'_>, parked: &Parked) -> Counts {
         if state != ThreadState::Answered {
             counts.silent = counts.silent.saturating_add(1);
         }
-        let name = threads::name(thread).ok();
-        let name = name.as_ref().map(threads::ThreadName::bytes).unwrap_or_default();
+        // Who stands has said its name. To read another's a file is opened, and a sandbox may end us for that.
+        let name = match standing {
+            Standing::At { name, .. } => name,
+            _ => threads::name(thread).unwrap_or_default(),
+        };
+        let name = name.bytes();
         // SAFETY: it stands, and is let go when this is over.
         let regs = unsafe { standing.registers() }.ok();
         let value = |register| regs.as_ref().and_then(|regs| regs.get(register));

@@ -3,6 +3,7 @@
 //! A plan is made once, never changed and never given back; handlers find it by one atomic load. Another install makes
 //! another plan.
 
+use crate::late::Loader;
 use crate::stack::HandlerStack;
 use crate::syscall::{Descriptor, SignalAction};
 use core::ffi::CStr;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub process: u32,
     /// Our modules.
     pub modules: &'static ModuleMap,
+    /// Where to learn of modules that are not among them.
+    pub loader: Option<Loader>,
     /// Stacks to make reports on.
     pub stacks: &'static [HandlerStack],
     /// The real-time signal by which a thread asks for a report of itself ([`crate::request`]).

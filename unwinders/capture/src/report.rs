@@ -148,6 +148,9 @@ impl<'p> Report<'p> {
         let (regs, signal) = unsafe { (self.interrupted.registers(), self.interrupted.signal()) };
         self.regs = regs.unwrap_or_default();
         self.information = signal.unwrap_or(Signal { number: self.signal, ..Signal::default() });
+        if let Some(loader) = &self.plan.loader {
+            self.around.learn(loader);
+        }
         if self.signal != number::ABRT {
             return;
         }
@@ -306,13 +309,21 @@ impl<'p> Report<'p> {
                         }
                     }
                 }
-                Ok(None) => return,
+                Ok(None) => return self.late_modules(),
                 Err(_) => {
                     let number = u64::try_from(index).unwrap_or(u64::MAX);
                     return self.put(&Item::Gap { what: Gap::Modules, number });
                 }
             }
             index = index.saturating_add(1);
+        }
+    }
+
+    fn late_modules(&mut self) {
+        for (index, module) in self.around.late().all() {
+            let Record { start, end, bias, .. } = *module;
+            let path = self.around.late().path(index);
+            let _ = self.record.put(&Item::Module { start, end, bias, build_id: &[], path });
         }
     }
 

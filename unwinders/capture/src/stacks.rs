@@ -148,6 +148,9 @@ pub struct ThreadStacks {
     first: Chunk,
 }
 
+/// Those of this process, filled by whoever installs a handler.
+pub static THREADS: ThreadStacks = ThreadStacks::new();
+
 impl ThreadStacks {
     /// None.
     pub const fn new() -> Self {

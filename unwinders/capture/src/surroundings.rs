@@ -1,5 +1,6 @@
 //! Our own process as unwinders see it: the modules of the map, and of everything else what the kernel says.
 
+use crate::late::{self, Late, Loader};
 use crate::mapping::{Mapped, Mappings};
 use surestack_module_map::ModuleMap;
 use surestack_walk::{Mapping, Module, Modules, ProbeKind, ProbePage, Stack, StackKind, Stacks};
@@ -8,12 +9,23 @@ use surestack_walk::{Mapping, Module, Modules, ProbeKind, ProbePage, Stack, Stac
 pub struct Surroundings<'p> {
     modules: &'p ModuleMap,
     mappings: Mappings,
+    late: Late,
 }
 
 impl<'p> Surroundings<'p> {
     /// Modules from the map, everything else from the kernel.
     pub const fn new(modules: &'p ModuleMap, mappings: Mappings) -> Self {
-        Self { modules, mappings }
+        Self { modules, mappings, late: Late::new() }
+    }
+
+    /// Finds out about modules that the map does not have, and that it has no more right to.
+    pub fn learn(&mut self, loader: &Loader) {
+        self.late.learn(loader, self.modules);
+    }
+
+    /// What [`Surroundings::learn`] found.
+    pub(crate) fn late(&self) -> &Late {
+        &self.late
     }
 
     /// What is mapped where.
@@ -24,10 +36,16 @@ impl<'p> Surroundings<'p> {
 
 impl Modules for Surroundings<'_> {
     fn find(&self, address: u64) -> Option<Module<'_>> {
-        self.modules.find(address)
+        // What was mapped later is there now, whatever the map says.
+        let late = || self.late.find(address).map(|(index, record)| late::module(index, record));
+        late().or_else(|| self.modules.find(address))
     }
 
     fn mapping(&self, address: u64) -> Mapping {
+        if let Some((index, _)) = self.late.find(address) {
+            let is_code = self.late.code(index).iter().any(|(low, high)| (*low..*high).contains(&address));
+            return if is_code { Mapping::Code } else { Mapping::Data };
+        }
         match self.modules.mapping(address) {
             Mapping::Unknown => match self.mappings.at(address) {
                 Ok(Some(mapped)) if mapped.may(Mapped::EXECUTABLE) => Mapping::Code,
@@ -50,7 +68,8 @@ impl Modules for Surroundings<'_> {
     }
 
     fn generation(&self) -> Option<u64> {
-        self.modules.generation()
+        // A module that the map has and the loader has not: what is at its addresses now is anybody's guess.
+        self.modules.generation().filter(|_| self.late.gone == 0)
     }
 }
 

@@ -88,6 +88,8 @@ mod number {
     pub const KILL: usize = 62;
     pub const GETUID: usize = 102;
     pub const GETPPID: usize = 110;
+    pub const RT_SIGPENDING: usize = 127;
+    pub const RT_SIGTIMEDWAIT: usize = 128;
     pub const SIGALTSTACK: usize = 131;
     pub const PRCTL: usize = 157;
     pub const ARCH_PRCTL: usize = 158;
@@ -260,6 +262,23 @@ pub unsafe fn signal_action(signal: i32, new: Option<&SignalAction>) -> Answer<S
 pub fn set_blocked(mask: u64) -> Answer<u64> {
     const SIG_SETMASK: usize = 2;
     change_mask(SIG_SETMASK, mask)
+}
+
+/// Takes one pending signal of these, if there is one that this thread blocks: it never happened.
+pub fn take_pending(mask: u64) -> Answer<i32> {
+    let time = Timespec { seconds: 0, nanoseconds: 0 };
+    let [mask, time] = [(&raw const mask).expose_provenance(), (&raw const time).expose_provenance()];
+    // SAFETY: the kernel reads the mask and the time.
+    let taken = unsafe { call(number::RT_SIGTIMEDWAIT, [mask, 0, time, size_of::<u64>(), 0, 0]) }?;
+    Ok(i32::try_from(taken).unwrap_or_default())
+}
+
+/// Which signals are pending, for this thread or the process.
+pub fn pending() -> Answer<u64> {
+    let mut set = 0_u64;
+    // SAFETY: the kernel writes one word.
+    unsafe { call(number::RT_SIGPENDING, [(&raw mut set).expose_provenance(), size_of::<u64>(), 0, 0, 0, 0]) }?;
+    Ok(set)
 }
 
 /// Unblocks signals, and says which were blocked.

@@ -51,6 +51,8 @@ pub struct Slot {
     context: AtomicUsize,
     /// Its thread base, which the context does not have.
     base: AtomicU64,
+    /// Its name, as it says itself: to read it elsewhere would take opening a file.
+    name: [AtomicU64; 2],
 }
 
 const FREE: u32 = 0;
@@ -76,6 +78,7 @@ impl Slot {
             thread: AtomicU32::new(0),
             context: AtomicUsize::new(0),
             base: AtomicU64::new(0),
+            name: [const { AtomicU64::new(0) }; 2],
         }
     }
 

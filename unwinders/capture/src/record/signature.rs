@@ -36,7 +36,8 @@ impl Signature {
         Self { places: [(0, 0); PLACES], count: 0, in_library: true }
     }
 
-    /// Takes the next frame of the trace, with the path and the bias of its module if it lies in one.
+    /// Takes the next frame of the trace, with the path and the bias of its module if it lies in one. The loader has no name
+    /// for the program itself: that is to be called by its path here as well.
     pub fn see(&mut self, index: usize, noted: &Noted, module: Option<(&[u8], u64)>) {
         if !is_believable(noted.found_by) {
             return;
@@ -66,7 +67,7 @@ impl Signature {
 
 /// Whether a module is a C library, its loader or the kernel's.
 fn is_library(name: &[u8]) -> bool {
-    let names: [&[u8]; 6] = [b"libc.so", b"libc-2", b"libpthread", b"ld-linux", b"ld-musl", b"[vdso]"];
+    let names: [&[u8]; 7] = [b"libc.so", b"libc-2", b"libpthread", b"ld-linux", b"ld-musl", b"[vdso]", b"linux-vdso"];
     names.iter().any(|library| name.starts_with(library))
 }
 

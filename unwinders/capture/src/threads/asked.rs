@@ -236,6 +236,9 @@ fn stand(slot: &Slot, context: usize) {
     }
     slot.context.store(context, Ordering::Relaxed);
     slot.base.store(syscall::thread_base().unwrap_or(0), Ordering::Relaxed);
+    for (place, word) in slot.name.iter().zip(syscall::thread_name().as_chunks::<8>().0) {
+        place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+    }
     if !slot.become_if(ASKED, STANDING) {
         slot.become_if(OWED, FREE);
         return;

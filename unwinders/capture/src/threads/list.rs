@@ -24,6 +24,16 @@ pub struct ThreadName {
 }
 
 impl ThreadName {
+    /// From what the kernel tells the thread itself, which ends with a zero.
+    pub(super) fn of(words: [u64; 2]) -> Self {
+        let mut name = Self::default();
+        for (place, byte) in name.bytes.iter_mut().zip(words.iter().flat_map(|word| word.to_ne_bytes())) {
+            *place = byte;
+        }
+        name.length = name.bytes.iter().position(|byte| *byte == 0).unwrap_or(NAME);
+        name
+    }
+
     /// Its bytes, at most 15.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()

@@ -1,6 +1,6 @@
 //! The asker's side: all other threads are asked, stand, and are let go.
 
-use super::list::Signals;
+use super::list::{Signals, ThreadName};
 use super::{
     ANSWERS, ASKED, ASKER, FREE, GOING, LEFT, NOT_ASKED, OWED, RELEASES, Refused, STANDING, STAY_UNTIL, Slot, asked,
     list, slots,
@@ -46,6 +46,8 @@ pub enum Standing {
         context: usize,
         /// Its thread base.
         base: u64,
+        /// Its name.
+        name: ThreadName,
     },
     /// It was asked and has not answered.
     Silent,
@@ -66,7 +68,7 @@ impl Standing {
     /// # Safety
     /// It stands still.
     pub unsafe fn registers(&self) -> Result<Regs, Error> {
-        let Self::At { context, base } = *self else { return Err(Error::Unreadable { address: 0 }) };
+        let Self::At { context, base, .. } = *self else { return Err(Error::Unreadable { address: 0 }) };
         // SAFETY: as the caller promises, so that the kernel's structure is still there.
         let mut regs = unsafe { crate::Interrupted { ucontext: context, siginfo: context }.registers() }?;
         regs.set(Register::THREAD, base);
@@ -190,6 +192,7 @@ impl Parked {
                 STANDING => Standing::At {
                     context: slot.context.load(Ordering::Relaxed),
                     base: slot.base.load(Ordering::Relaxed),
+                    name: ThreadName::of(slot.name.each_ref().map(|word| word.load(Ordering::Relaxed))),
                 },
                 ASKED => Standing::Silent,
                 NOT_ASKED => Standing::Unasked,
