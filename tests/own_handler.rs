@@ -61,7 +61,7 @@ fn the_handler_reaches_nothing_unsafe_and_only_the_listed_system_calls() {
             for call in &found.system_calls {
                 let numbers = call.numbers.as_ref().unwrap_or_else(|| panic!("any number: {call:?}"));
                 let other = numbers.iter().find(|number| !listed.contains_key(number));
-                assert_eq!(other, None, "not in system-calls.txt: {call:?}");
+                assert_eq!(other, None, "not in system-calls.txt: {:#x} in {}", call.address, call.function);
                 made.extend(numbers.iter().copied());
             }
         }

@@ -391,3 +391,31 @@ fn a_function_that_the_caller_of_the_root_chose_is_a_violation() {
         });
     }
 }
+
+#[test]
+fn a_damaged_file_is_refused_or_verified() {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % u64::try_from(below).unwrap()).unwrap()
+    };
+    let damaged = temporary::path("verify-damaged");
+    for arguments in [&["-w", "-O2", "-Wl,-z,now"][..], &["-w", "-O2", "-no-pie", "-fno-pie", "-Wl,-z,now"]] {
+        let whole = std::fs::read(built("gcc", "handlers.c", arguments)).unwrap();
+        let mut verified = 0;
+        for _ in 0..400 {
+            let mut bytes = whole.clone();
+            for _ in 0..=next(20) {
+                let at = next(bytes.len());
+                bytes[at] ^= 1 << next(8);
+            }
+            bytes.truncate(if next(4) == 0 { next(bytes.len()) } else { bytes.len() });
+            std::fs::write(&damaged, bytes).unwrap();
+            let roots = ["clean", "bad_table", "chooses", "changed", "taken"];
+            verified += usize::from(verify::file(&damaged, &options(&roots)).is_ok());
+        }
+        assert!(verified > 100, "{verified} of 400");
+    }
+}

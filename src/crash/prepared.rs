@@ -5,6 +5,7 @@ use super::builder::{Handler, Text};
 use super::environment::Detail;
 use super::opened::{self, Opened};
 use crate::this_process;
+use std::sync::atomic::AtomicBool;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use surestack_capture::syscall;
 use surestack_capture::{HandlerStack, Loader, Plan, Range, Words};
@@ -43,6 +44,7 @@ pub(super) fn publish(handler: &Handler, opened: &Opened, request: i32) -> std::
         text: None,
         second: None,
         record: None,
+        used: AtomicBool::new(false),
         directory: None,
         place: c"",
         maps: None,

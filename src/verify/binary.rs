@@ -261,8 +261,9 @@ impl Binary {
         }
         let mut at = from.checked_next_multiple_of(8).unwrap_or(u64::MAX);
         while at < to {
-            let word = self.word(at).and_then(|word| self.pointer(word));
-            found.extend(word.map(|pointer| (at, pointer)));
+            // An object may claim to be larger than the file.
+            let Some(word) = self.word(at) else { break };
+            found.extend(self.pointer(word).map(|pointer| (at, pointer)));
             let Some(next) = at.checked_add(8) else { break };
             at = next;
         }

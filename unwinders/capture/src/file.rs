@@ -1,19 +1,28 @@
 //! The file of a record: unnamed when it was opened, named as soon as there is something in it.
 
 use crate::plan::Plan;
-use crate::record::{Name, Sink};
+use crate::record::{Name, Sink, Storm};
 use crate::syscall::{self, Answer, Descriptor, Errno};
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the file that was opened at install holds a record already.
-static USED: AtomicBool = AtomicBool::new(false);
+/// Whether the file that was opened at install has its name.
+static NAMED: AtomicBool = AtomicBool::new(false);
+
+/// Writes the record of last resort to the file that was opened at install, and names that if nobody has.
+pub(crate) fn write_last(plan: &Plan, storm: &Storm) -> Answer {
+    let mut file = File { to: plan.record, directory: plan.directory, name: None, own: None };
+    file.put(&storm.to_bytes())?;
+    if NAMED.load(Ordering::Relaxed) { Ok(()) } else { file.name(Name::new(storm.realtime, storm.pid, 0)) }
+}
 
 /// Where a record goes.
 pub(crate) struct File {
     to: Option<Descriptor>,
     directory: Option<Descriptor>,
     name: Option<Name>,
+    /// The same, where nobody else has it.
+    own: Option<Descriptor>,
 }
 
 impl File {
@@ -23,9 +32,12 @@ impl File {
         /// `O_TMPFILE | O_RDWR | O_CLOEXEC`
         const UNNAMED: i32 = 0o20_200_000 | 0o2 | 0o2_000_000;
         const PRIVATE: usize = 0o600;
-        let own = process == plan.process && !USED.swap(true, Ordering::Relaxed);
-        let fresh = || syscall::open_at(plan.directory?, c".", UNNAMED, PRIVATE).ok();
-        Self { to: if own { plan.record } else { fresh().or(plan.record) }, directory: plan.directory, name: None }
+        if process == plan.process && !plan.used.swap(true, Ordering::Relaxed) {
+            NAMED.store(false, Ordering::Relaxed);
+            return Self { to: plan.record, directory: plan.directory, name: None, own: None };
+        }
+        let own = plan.directory.and_then(|place| syscall::open_at(place, c".", UNNAMED, PRIVATE).ok());
+        Self { to: own.or(plan.record), directory: plan.directory, name: None, own }
     }
 
     /// Gives the file a name, or another one.
@@ -39,7 +51,18 @@ impl File {
             Some(old) => syscall::rename_at(directory, old.as_c_str(), name.as_c_str())?,
         }
         self.name = Some(name);
+        if self.own.is_none() {
+            NAMED.store(true, Ordering::Relaxed);
+        }
         Ok(())
+    }
+
+    /// Closes the file, if it was opened for this record alone.
+    pub fn close(&mut self) {
+        if let Some(own) = self.own.take() {
+            let _ = syscall::close(own);
+            self.to = None;
+        }
     }
 
     /// The name it has.

@@ -12,6 +12,7 @@
 
 use crate::attempt;
 use crate::context::Interrupted;
+use crate::file;
 use crate::leave;
 use crate::memory::recover;
 use crate::plan::{self, Chain, Plan};
@@ -149,9 +150,9 @@ unsafe fn give_up(plan: &Plan, signal: i32, interrupted: &Interrupted, faults: u
         count: u64::from(faults),
         realtime: syscall::now(Clock::Real),
     };
-    let places = [plan.record, plan.second.map(|second| second.file), plan.text];
-    if let Some(place) = places.into_iter().flatten().next() {
-        let _ = syscall::write_all(place, &storm.to_bytes());
+    if plan.record.is_none() || file::write_last(plan, &storm).is_err() {
+        let text = plan.second.map(|second| second.file).or(plan.text);
+        let _ = text.map(|text| syscall::write_all(text, &storm.to_bytes()));
     }
     // SAFETY: as the caller promises.
     unsafe { leave::end(signal, interrupted) };

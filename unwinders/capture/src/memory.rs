@@ -15,6 +15,9 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use surestack_walk::{Error, Memory};
 
+/// Smaller ones there are not.
+const PAGE: usize = 4096;
+
 /// Whether a handler is installed that calls [`recover`].
 static ARMED: AtomicBool = AtomicBool::new(false);
 
@@ -58,10 +61,10 @@ impl Memory for OwnMemory<'_> {
             return Err(unreadable);
         }
         let mut at = usize::try_from(address).map_err(|_| unreadable)?;
-        // Words that lie in one page, since the next may not be there; the bytes before and behind them one by one.
+        // Words that lie in one page, since the next may not be there; where there is none, byte by byte.
         let mut rest = into;
         while !rest.is_empty() {
-            let take = if at.is_multiple_of(8) && rest.len() >= 8 { 8 } else { 1 };
+            let take = if at % PAGE <= PAGE - 8 && rest.len() >= 8 { 8 } else { 1 };
             let (now, later) = rest.split_at_mut_checked(take).ok_or(unreadable)?;
             let value = if known {
                 // SAFETY: in a range that is mapped, as whoever made this promised.
@@ -91,7 +94,7 @@ impl Memory for OwnMemory<'_> {
     }
 }
 
-/// An aligned word (8) or a byte.
+/// A word (8) or a byte.
 ///
 /// # Safety
 /// It is mapped.
@@ -99,7 +102,8 @@ unsafe fn plain(at: usize, size: usize) -> u64 {
     // SAFETY: as the caller promises. Volatile: others write there meanwhile, and whatever they write is an answer.
     unsafe {
         match size {
-            8 => core::ptr::with_exposed_provenance::<u64>(at).read_volatile(),
+            8 if at.is_multiple_of(8) => core::ptr::with_exposed_provenance::<u64>(at).read_volatile(),
+            8 => core::ptr::with_exposed_provenance::<u64>(at).read_unaligned(),
             _ => u64::from(core::ptr::with_exposed_provenance::<u8>(at).read_volatile()),
         }
     }
@@ -157,7 +161,7 @@ mod stub {
         fn surestack_load_failed();
     }
 
-    /// An aligned word (8) or a byte, if it can be read; a handler that calls [`recover`] is installed.
+    /// A word in one page (8) or a byte, if it can be read; a handler that calls [`recover`] is installed.
     pub(super) fn checked(at: usize, size: usize) -> Option<u64> {
         let load = if size == 8 { surestack_load_word as *const () } else { surestack_load_byte as *const () };
         let (mut value, there): (u64, u32);

@@ -4,12 +4,13 @@ use crate::context::ARCH;
 use crate::file::File;
 use crate::plan::{Threads, Words};
 use crate::record::{Failure, Gap, Item, ThreadState, Writer};
-use crate::report::{Report, markers};
+use crate::report::{Report, Seen, markers};
 use crate::syscall::{self, Clock};
 use crate::text::Text;
 use crate::threads::{self, Parked, Purpose, Refused, Standing, Times};
 use crate::trace::{See, Stopped, trace};
 use core::ops::ControlFlow;
+use surestack_module_map::ModuleMap;
 use surestack_reliable::{Doubted, Noted};
 use surestack_walk::{Register, Registry, Regs, Stop};
 
@@ -98,7 +99,16 @@ fn walk(report: &mut Report<'_>, tid: u32, regs: &Regs) -> bool {
     }
     report.put(&Item::Registers { tid, regs: *regs });
     let text = if report.plan.words == Words::Full { Some(&mut report.text) } else { None };
-    let mut other = Other { record: &mut report.record, text, tid, frames: 0, doubts: 0, deadline };
+    let mut other = Other {
+        record: &mut report.record,
+        text,
+        modules: report.plan.modules,
+        seen: &mut report.seen,
+        tid,
+        frames: 0,
+        doubts: 0,
+        deadline,
+    };
     let markers = markers();
     let registry = Registry { markers: &markers, ..Registry::default() };
     let thread = Stopped { arch: ARCH, regs, stop: Stop::default() };
@@ -112,6 +122,8 @@ fn walk(report: &mut Report<'_>, tid: u32, regs: &Regs) -> bool {
 struct Other<'r> {
     record: &'r mut Writer<File>,
     text: Option<&'r mut Text>,
+    modules: &'r ModuleMap,
+    seen: &'r mut Seen,
     tid: u32,
     frames: usize,
     doubts: usize,
@@ -125,6 +137,9 @@ impl See for Other<'_> {
         let index = self.frames;
         self.frames = index.saturating_add(1);
         let _ = self.record.frame(self.tid, index, frame);
+        if let Ok((Some(found), _)) = self.modules.look_up(frame.pc.lookup()) {
+            self.seen.insert(found.index);
+        }
         if let Some(text) = self.text.as_mut().filter(|_| index < SHOWN) {
             text.text("  #")
                 .number(u64::try_from(index).unwrap_or_default())

@@ -73,6 +73,8 @@ pub struct Plan {
     pub second: Option<Second>,
     /// An unnamed file for the record.
     pub record: Option<Descriptor>,
+    /// Whether that holds a record already.
+    pub used: AtomicBool,
     /// The directory in which it gets its name.
     pub directory: Option<Descriptor>,
     /// That directory's path.

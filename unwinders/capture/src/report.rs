@@ -66,6 +66,8 @@ pub(crate) struct Report<'p> {
     pub doubts: usize,
     pub overflow: bool,
     pub signature: Signature,
+    /// Modules that frames lie in.
+    pub seen: Seen,
     pub message: [u8; MESSAGE],
     pub message_length: usize,
     pub around: Surroundings<'p>,
@@ -99,6 +101,7 @@ impl<'p> Report<'p> {
             doubts: 0,
             overflow: false,
             signature: Signature::new(),
+            seen: Seen::new(),
             message: [0; MESSAGE],
             message_length: 0,
             around: Surroundings::new(plan.modules, Mappings::new(maps)),
@@ -190,12 +193,11 @@ impl<'p> Report<'p> {
         let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         let name = name.get(..length).unwrap_or_default();
         self.put(&Item::Thread { tid, state: ThreadState::Crashed, pc, sp, name });
-        // Its signature is not known yet.
-        self.give_name(0);
     }
 
     /// Names the file. Without a name it is lost with the process.
-    fn give_name(&mut self, signature: u64) {
+    fn give_name(&mut self) {
+        let signature = self.traced.map_or(0, |traced| self.signature.value(traced.believed));
         let name = Name::new(self.realtime, self.process, signature);
         if let Err(error) = self.record.sink().name(name) {
             self.put(&Item::Gap { what: Gap::Place, number: u64::from(error.0.unsigned_abs()) });
@@ -214,8 +216,11 @@ impl<'p> Report<'p> {
             doubts: &mut self.doubts,
             signature: &mut self.signature,
             modules: self.plan.modules,
+            seen: &mut self.seen,
+            program: self.plan.program.to_bytes(),
             panic: panicked.and_then(|_| PANICS.of(self.thread)),
             tid: self.thread,
+            early: Name::new(self.realtime, self.process, 0),
             deadline,
         };
         // SAFETY: the thread is this one. If another unmaps its stack there is nothing to be done.
@@ -223,6 +228,8 @@ impl<'p> Report<'p> {
         let counts = (traced.frames, self.doubts);
         let _ = self.record.end(self.thread, Some(traced.end), traced.verdict, counts);
         self.traced = Some(traced);
+        self.put(&Item::Signature(self.signature.value(traced.believed)));
+        self.give_name();
     }
 
     fn message(&mut self) {
@@ -293,8 +300,6 @@ impl<'p> Report<'p> {
     }
 
     fn modules(&mut self) {
-        // A forked child's is another file.
-        let pagemap = self.plan.pagemap.filter(|_| self.process == self.plan.process);
         let mut index = 0_usize;
         loop {
             match self.plan.modules.at(index) {
@@ -303,16 +308,26 @@ impl<'p> Report<'p> {
                     let program = self.plan.program.to_bytes();
                     let path = if module.path.is_empty() { program } else { module.path };
                     let _ = self.record.module(&Record { path, ..*module });
-                    for (low, high) in module.code {
-                        if unchanged::is_unchanged(pagemap, *low, *high) {
-                            self.put(&Item::Unchanged { low: *low, high: *high });
-                        }
-                    }
                 }
                 Ok(None) => return self.late_modules(),
                 Err(_) => {
                     let number = u64::try_from(index).unwrap_or(u64::MAX);
                     return self.put(&Item::Gap { what: Gap::Modules, number });
+                }
+            }
+            index = index.saturating_add(1);
+        }
+    }
+
+    /// Says of which modules with frames in them the code is what their file has.
+    fn unchanged(&mut self) {
+        // A forked child's is another file.
+        let pagemap = self.plan.pagemap.filter(|_| self.process == self.plan.process);
+        let mut index = 0_usize;
+        while let Ok(Some(module)) = self.plan.modules.at(index) {
+            for (low, high) in module.code {
+                if self.seen.contains(index) && unchanged::is_unchanged(pagemap, *low, *high) {
+                    self.put(&Item::Unchanged { low: *low, high: *high });
                 }
             }
             index = index.saturating_add(1);
@@ -357,15 +372,36 @@ impl<'p> Report<'p> {
             self.put(&Item::Gap { what: Gap::Bytes, number: lost });
         }
         let ns = syscall::now(Clock::Monotonic).saturating_sub(self.began);
-        let signature = self.traced.map(|traced| self.signature.value(traced.believed));
-        if let Some(signature) = signature {
-            self.put(&Item::Signature(signature));
+        self.unchanged();
+        // Where the trace failed.
+        if self.record.sink().named().is_none() {
+            self.give_name();
         }
         self.put(&Item::Done { ns });
         let _ = self.record.flush();
-        self.give_name(signature.unwrap_or(0));
-        let _ = self.record.flush();
         self.say_where();
+        self.record.sink().close();
+    }
+}
+
+/// Modules by their positions.
+pub(crate) struct Seen([u64; 8]);
+
+impl Seen {
+    const fn new() -> Self {
+        Self([0; 8])
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, index: usize) {
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    /// Whether it was added; where there is no room to know that, it may have been.
+    fn contains(&self, index: usize) -> bool {
+        self.0.get(index / 64).is_none_or(|word| word & 1 << (index % 64) != 0)
     }
 }
 
@@ -388,16 +424,25 @@ struct Crashed<'r> {
     doubts: &'r mut usize,
     signature: &'r mut Signature,
     modules: &'r ModuleMap,
+    seen: &'r mut Seen,
+    program: &'r [u8],
     /// The panic that is reported, until the frame is found that called the hook.
     panic: Option<&'static Message>,
     tid: u32,
+    /// The name of a record whose trace takes its time.
+    early: Name,
     deadline: u64,
 }
 
 impl See for Crashed<'_> {
     fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
         const OFTEN: usize = 64;
+        const LONG: usize = 4096;
         let index = self.kept.count();
+        if index == LONG {
+            // What is said of a failure is said when it is tried again.
+            let _ = self.record.sink().name(self.early);
+        }
         self.kept.push(frame);
         let _ = self.record.frame(self.tid, index, frame);
         let module = self.modules.look_up(frame.pc.lookup()).ok().and_then(|(found, _)| found);
@@ -406,7 +451,11 @@ impl See for Crashed<'_> {
         {
             panic.reported(call);
         }
-        self.signature.see(index, frame, module.map(|found| (found.record.path, found.record.bias)));
+        if let Some(found) = module {
+            self.seen.insert(found.index);
+        }
+        let path = |path: &'static [u8]| if path.is_empty() { self.program } else { path };
+        self.signature.see(index, frame, module.map(|found| (path(found.record.path), found.record.bias)));
         if index.is_multiple_of(OFTEN) && syscall::now(Clock::Monotonic) > self.deadline {
             return ControlFlow::Break(());
         }
