@@ -9,8 +9,9 @@ use crate::consistency::decision::Overall;
 use crate::consistency::expand::Expanded;
 use crate::consistency::world::Obstacle;
 use crate::error::Error;
-use crate::snapshot::Snapshot;
+use crate::image::BuildId;
 use crate::snapshot::process::parked::{Listed, OwnMemoryFiles, ParkedProcess, Stands};
+use crate::snapshot::{LoadedModule, Snapshot};
 use crate::trace::Known;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -71,7 +72,7 @@ struct Judge {
     sought: Option<(Modules, Expanded)>,
 }
 
-type Modules = Vec<(Range<u64>, PathBuf)>;
+type Modules = Vec<(Range<u64>, PathBuf, Option<BuildId>)>;
 
 impl Judge {
     fn examine(&mut self, request: &Request<'_>, list: &Shared, shared: &[Range<u64>]) -> Result<Examined, Error> {
@@ -82,8 +83,7 @@ impl Judge {
         let spared = own_memory(request).chain(shared.iter().cloned()).chain(signal_stacks(snapshot, &listed));
         request_here.vouches.extend(spared.map(Vouch::NoStackIn));
         let changed = || if self.process.is_mapped_as_read() { vec![] } else { vec![Obstacle::ModulesChanged] };
-        let modules: Modules =
-            snapshot.space.modules.iter().map(|module| (module.start..module.end, module.path.clone())).collect();
+        let modules: Modules = snapshot.space.modules.iter().map(module).collect();
         let sought = match self.sought.take().filter(|(before, _)| *before == modules) {
             Some((_, sought)) => sought,
             None => find(snapshot, request)?,
@@ -91,6 +91,10 @@ impl Judge {
         self.sought = Some((modules, sought.clone()));
         Ok(examine_sought(snapshot, &self.known, &request_here, sought, changed))
     }
+}
+
+fn module(module: &LoadedModule) -> (Range<u64>, PathBuf, Option<BuildId>) {
+    (module.start..module.end, module.path.clone(), module.build_id.clone())
 }
 
 fn read(list: &Shared) -> Vec<Listed> {

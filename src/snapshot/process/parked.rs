@@ -8,6 +8,7 @@ use super::{StoppedProcess, refused};
 use crate::error::Error;
 use crate::image::Find;
 use crate::snapshot::{Absence, Absent, Gap, Snapshot, Thread};
+use std::io;
 use std::os::fd::RawFd;
 use surestack_walk::{Layout, Register, Regs, Stop};
 
@@ -111,7 +112,12 @@ impl Snapshot {
             Stands::At { context, base } => self.interrupted(context, base),
             Stands::Here(regs) => Some(regs),
             Stands::No => {
-                let why = if facts.map_or(true, |facts| facts.is_dead()) { Absence::Exited } else { Absence::Running };
+                // Not to know is not to be dead.
+                let is_gone = |error: &io::Error| {
+                    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+                };
+                let is_dead = facts.as_ref().map_or_else(is_gone, Facts::is_dead);
+                let why = if is_dead { Absence::Exited } else { Absence::Running };
                 self.absent.push(Absent { id, name, why });
                 return;
             }

@@ -49,7 +49,9 @@ void truth_push(struct truth *t, uint64_t kind, uint64_t address) {
 }
 
 void truth_pop(struct truth *t) {
-    t->depth--;
+    /* Who ran on over the fault is judged by the chain that was there at the fault. */
+    if (!t->survived)
+        t->depth--;
 }
 
 struct outer {

@@ -116,6 +116,19 @@ fn at_the_first_instruction_the_return_address_is_at_the_stack_pointer() {
 }
 
 #[test]
+fn in_a_stub_for_an_import_the_return_address_is_at_the_stack_pointer() {
+    let (stub, marked) = ([0xff, 0x25, 1, 2, 3, 0], [0xf3, 0x0f, 0x1e, 0xfa, 0xff, 0x25]);
+    for after in [stub, marked] {
+        let trace = interrupted(&[], &after, &[0x40_2000]).walk(&[&Entry]);
+        assert_eq!(trace.pcs(), [0x40_1000, 0x40_2000], "{after:x?}");
+        assert_eq!(trace.frames[1].found_by, FoundBy::CallAtSp);
+    }
+    // The first stub of all jumps to the loader with two words pushed.
+    let lazy = interrupted(&[], &stub, &[0x7100, 3, 0x40_2000]).walk(&[&Entry]);
+    assert_eq!(lazy.refusals, [(0, Why::NotAfterCall)]);
+}
+
+#[test]
 fn after_push_rbp_the_return_address_is_one_word_up_and_the_frame_pointer_is_on_the_stack() {
     for (before, after) in
         [(&[0x55][..], &[0x48, 0x89, 0xe5][..]), (&[0x55], &[0x48, 0x8b, 0xec]), (&[], &[0x5d, 0xc3])]

@@ -78,14 +78,23 @@ impl Last {
 /// address is confirmed in the same way. The calls of a recursive function look the same on every level, and a row that
 /// reaches too far finds the next of them. (Words behind calls through pointers lie in most frames, left over from calls that
 /// have returned: a level that was left out, and called through one, is not seen.)
-fn is_only_call(target: &Target<'_>, memory: Option<&dyn Memory>, frame: &Noted, last: &Last) -> bool {
-    let (Some(memory), Some(sp), Some(slot)) = (memory, last.frame.sp, frame.return_slot) else { return false };
+fn is_only_call(target: &Target<'_>, memory: &dyn Memory, frame: &Noted, last: &Last) -> bool {
+    let (Some(sp), Some(slot)) = (last.frame.sp, frame.return_slot) else { return false };
     let words = (sp..slot).step_by(8);
     words.clone().count() <= WORDS
         && words.into_iter().all(|at| match memory.word(at) {
             Ok(word) => !matches!(target.evidence.call(word, last.frame.pc), Witness::Confirmed),
             Err(_) => false,
         })
+}
+
+/// Whether the call that led to a callee vouches for its caller's frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Vouched {
+    Yes,
+    No,
+    /// Only the thread's memory could tell.
+    Unknown,
 }
 
 /// Whether a way of finding frames is right only if a call vouches for what it found.
@@ -147,7 +156,11 @@ impl Judge {
             self.judge_method(frame, &last);
             if frame.link == Link::Call {
                 let witness = self.judge_call(target, frame, &last);
-                let vouched = || witness == Witness::Confirmed && is_only_call(target, memory, frame, &last);
+                let vouched = || match (witness, memory) {
+                    (Witness::Confirmed, None) => Vouched::Unknown,
+                    (Witness::Confirmed, Some(memory)) if is_only_call(target, memory, frame, &last) => Vouched::Yes,
+                    _ => Vouched::No,
+                };
                 (unproven, wrong) = self.judge_row(target, frame, &last, witness, &vouched);
             }
         } else if matches!(frame.found_by, FoundBy::FramePointer | FoundBy::Foreign(_)) {
@@ -249,7 +262,7 @@ impl Judge {
         frame: &Noted,
         last: &Last,
         witness: Witness,
-        vouched: &dyn Fn() -> bool,
+        vouched: &dyn Fn() -> Vouched,
     ) -> (RegisterSet, RegisterSet) {
         let pc = last.frame.pc;
         let corrected = match frame.found_by {
@@ -270,12 +283,22 @@ impl Judge {
             // It leads to the right place; that nothing else is there yet the call alone tells.
             RowProof::Overwritten if witness == Witness::Confirmed => {}
             RowProof::Overwritten => self.doubt(Doubt::RowUndecided { pc: pc.value() }),
-            RowProof::Assumed | RowProof::Undecided if !vouched() => self.doubt(Doubt::RowUndecided { pc: pc.value() }),
-            RowProof::Assumed | RowProof::Undecided => {}
+            RowProof::Assumed | RowProof::Undecided => match vouched() {
+                Vouched::Yes => {}
+                Vouched::No => self.doubt(Doubt::RowUndecided { pc: pc.value() }),
+                Vouched::Unknown => self.missing = self.missing.and(Missing::STACK),
+            },
             RowProof::Unknown => self.missing = self.missing.and(Missing::ROW),
         }
         let unproven = row.reads.common(last.unproven);
-        let not_vouched = if unproven.first().is_some() && !vouched() { unproven } else { RegisterSet::EMPTY };
+        let not_vouched = match unproven.first().map(|_| vouched()) {
+            Some(Vouched::No) => unproven,
+            Some(Vouched::Unknown) => {
+                self.missing = self.missing.and(Missing::STACK);
+                RegisterSet::EMPTY
+            }
+            Some(Vouched::Yes) | None => RegisterSet::EMPTY,
+        };
         if let Some(register) = row.reads.common(last.wrong).and(not_vouched).first() {
             self.doubt(Doubt::RegisterUnproven { pc: pc.value(), register });
         }

@@ -17,13 +17,16 @@ impl Missing {
     pub const ROW: Self = Self(4);
     /// Whether code has the bytes of its file.
     pub const TEXT: Self = Self(8);
+    /// Whether a call that leads to the callee is the only one on the stack that does: only the thread's memory tells.
+    pub const STACK: Self = Self(16);
 
     /// Every kind, in words.
-    const WORDS: [(Self, &'static str); 4] = [
+    const WORDS: [(Self, &'static str); 5] = [
         (Self::ROOT, "that the outermost frame is at its place"),
         (Self::CODE, "that every pc is in code"),
         (Self::ROW, "that the instructions agree with every row"),
         (Self::TEXT, "that all code has the bytes of its file"),
+        (Self::STACK, "that no other call on the stack leads to the same code"),
     ];
 
     /// Both sets.
@@ -39,7 +42,7 @@ impl Missing {
 
     /// The set of a number; `None` where it has bits of no kind.
     pub const fn of_bits(bits: u8) -> Option<Self> {
-        let all = Self::ROOT.and(Self::CODE).and(Self::ROW).and(Self::TEXT);
+        let all = Self::ROOT.and(Self::CODE).and(Self::ROW).and(Self::TEXT).and(Self::STACK);
         if bits & !all.0 == 0 { Some(Self(bits)) } else { None }
     }
 

@@ -74,6 +74,18 @@ fn a_pending_record_becomes_unreliable_when_the_evidence_speaks_against_it() {
 }
 
 #[test]
+fn a_row_that_only_the_stack_could_confirm_is_left_pending_later_and_doubted_without_a_known_call() {
+    let record = recorded(0x7000);
+    let mut assumed = files();
+    assumed.row = RowEvidence { frame: RowProof::Assumed, ..assumed.row };
+    let confirmed = assumed.clone().evidence(Witness::Confirmed, Proof::Proven);
+    assert_eq!(later(&record, &confirmed), (Verdict::Pending(Missing::STACK), vec![]));
+    let unknown = later(&record, &assumed.evidence(Witness::Unknown, Proof::Proven));
+    let undecided = |frame, pc| Doubted { frame, doubt: Doubt::RowUndecided { pc } };
+    assert_eq!(unknown, (Verdict::Unreliable, vec![undecided(1, 0x40_1000), undecided(2, 0x40_2010)]));
+}
+
+#[test]
 fn what_was_doubted_at_the_time_stays_doubted_and_is_said_once() {
     // The frames lie on no stack, which only the thread's own memory map could tell.
     let record = recorded(0x9000);

@@ -173,6 +173,9 @@ pub static X86_64: Arch = Arch {
         Prologue { before: &[], after: &[0xc3], return_slot: 0, saved_fp: None },
         Prologue { before: &[], after: &[0xc2], return_slot: 0, saved_fp: None },
         Prologue { before: &[], after: &[0xf3, 0xc3], return_slot: 0, saved_fp: None },
+        // jmp *slot(%rip), as a stub for an import begins: linkers other than GNU's describe it in no row
+        Prologue { before: &[], after: &[0xff, 0x25], return_slot: 0, saved_fp: None },
+        Prologue { before: &[], after: &[0xf3, 0x0f, 0x1e, 0xfa, 0xff, 0x25], return_slot: 0, saved_fp: None },
         // endbr64; push %rbp
         Prologue { before: &[], after: &[0x55, 0x48, 0x89, 0xe5], return_slot: 0, saved_fp: None },
         Prologue { before: &[], after: &[0xf3, 0x0f, 0x1e, 0xfa, 0x55], return_slot: 0, saved_fp: None },
