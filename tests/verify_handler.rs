@@ -343,7 +343,7 @@ fn what_cannot_be_verified_is_an_error_that_says_why() {
     let object = built("gcc", "handlers.c", &["-w", "-c"]);
     let (file, stripped, object) = (file.to_str().unwrap(), stripped.to_str().unwrap(), object.to_str().unwrap());
     for (arguments, code, says) in [
-        (&[file][..], 2, "no function is called `surestack_signal_entry`"),
+        (&[file][..], 2, "no function is called `surestack_signal_entry`; name the handler with --root"),
         (&[file, "--root", "cleane"], 2, "no function is called `cleane`"),
         (&[stripped, "--root", "clean"], 3, "it is stripped"),
         (&[object, "--root", "clean"], 3, "it is not linked"),

@@ -56,7 +56,8 @@ impl VerifyHandler {
         let verified = match verify::file(&self.binary, &options) {
             Ok(verified) => verified,
             Err(error) => {
-                anstream::eprintln!("surestack: {error}");
+                let hint = if error.is_usage() && self.root.is_empty() { "; name the handler with --root" } else { "" };
+                anstream::eprintln!("surestack: {error}{hint}");
                 return ExitCode::from(if error.is_usage() { 2 } else { 3 });
             }
         };
