@@ -16,7 +16,6 @@ mod text;
 
 pub use files::FileProofs;
 pub use text::Unprobed;
-pub(crate) use text::own_vdso;
 mod row;
 
 use crate::analysis::Text;

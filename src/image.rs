@@ -11,6 +11,7 @@ mod search_table;
 mod section;
 mod symbols;
 mod unwind;
+mod vdso;
 
 use crate::error::Error;
 use elf::Headers;
@@ -27,6 +28,7 @@ pub use dynamic::Plt;
 pub use elf::Segment;
 pub use find::Find;
 pub use symbols::ImageSymbol;
+pub(crate) use vdso::own_vdso;
 
 /// The contents of an ELF file.
 pub struct Image {

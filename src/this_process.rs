@@ -6,6 +6,7 @@
 //! is copied once.
 
 mod copies;
+pub(crate) mod room;
 mod symbols;
 mod trace;
 

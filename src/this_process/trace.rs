@@ -33,8 +33,11 @@ const DOUBTS: usize = 16;
 /// Capturing is safe in any signal handler: it allocates nothing, takes no lock, touches no thread-local storage, and every
 /// system call is made without libc. It finds modules in the map that [`refresh`](super::refresh) fills, and keeps `FRAMES`
 /// frames; what is deeper is counted, and such a trace is not reliable. A frame takes two hundred bytes: on a small stack,
-/// capture into a [`Trace::EMPTY`] that lies elsewhere. The walk itself takes a stack of its own where that of the thread is
-/// small; eight threads at once can have one, and the ninth gets a trace without frames.
+/// capture into a [`Trace::EMPTY`] that lies elsewhere. The walk itself is done on a stack of ours; 64 threads
+/// at once can have one, and the next gets a trace without frames.
+///
+/// Memory that is not on the stack it begins on is read only where our crash handler is installed, which makes faults good:
+/// without it a trace from a handler on an alternate stack ends at what was interrupted, and says so.
 ///
 /// The verdict of the moment is at best pending, for files are needed to tell more: [`Trace::judge`] does that later.
 #[derive(Clone)]
@@ -114,24 +117,23 @@ impl<const FRAMES: usize> Trace<FRAMES> {
     #[inline(never)]
     fn walk(&mut self, regs: &Regs, stop: Stop) {
         self.clear();
+        // Handlers run on stacks that are too small for this.
+        with_room(&mut || self.walk_on(regs, stop));
+    }
+
+    fn walk_on(&mut self, regs: &Regs, stop: Stop) {
         // Each time anew: in a forked child, what its parent opened shows the parent's.
         let maps = syscall::open_at(-100, c"/proc/self/maps", 0o2_000_000, 0).ok();
         let around = Surroundings::new(super::modules(), Mappings::new(maps));
         self.thread = syscall::thread_id();
         self.generation = super::modules().generation();
         let stopped = Stopped { arch: ARCH, regs, stop };
-        let mut traced = None;
-        // Handlers run on stacks too small for this.
-        with_room(around.mappings(), &mut || {
-            // SAFETY: this thread is here, and so is its stack. What a handler interrupted stands meanwhile.
-            traced = Some(unsafe { trace(&around, &Registry::default(), stopped, &mut Frames(self)) });
-        });
+        // SAFETY: this thread is here, and so is its stack. What a handler interrupted stands meanwhile.
+        let traced = unsafe { trace(&around, &Registry::default(), stopped, &mut Frames(self)) };
         if let Some(maps) = maps {
             let _ = syscall::close(maps);
         }
-        if let Some(traced) = traced {
-            (self.end, self.verdict) = (Some(traced.end), traced.verdict);
-        }
+        (self.end, self.verdict) = (Some(traced.end), traced.verdict);
         if self.depth > FRAMES {
             (self.end, self.verdict) = (Some(End::Stopped(Broken::Budget { frames: FRAMES })), Verdict::Unreliable);
         }

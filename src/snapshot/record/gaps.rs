@@ -1,14 +1,13 @@
 //! What is missing from a record, in words.
 
-use crate::report::words;
-use crate::snapshot::{self, SignalInfo};
+use crate::snapshot;
 use surestack_capture::record::{Failure, Gap, Storm};
 
 /// A step that came to nothing.
 pub(super) fn step_failed(step: u16, failure: Failure) -> snapshot::Gap {
     let what = match failure {
         Failure::Fault { signal, code, address, pc } => {
-            let signal = words::delivered(SignalInfo::from_words(signal, code, address), None);
+            let signal = fault(signal, code, address);
             format!("step {step}: {signal} at pc {pc:#x} of the handler; the next one was taken")
         }
         Failure::TimedOut { ns } => format!("step {step}: not done within {}; the next one was taken", seconds(ns)),
@@ -43,7 +42,7 @@ pub(super) fn gap(gap: Gap, number: u64) -> snapshot::Gap {
 /// The record of last resort.
 pub(super) fn storm(storm: &Storm) -> snapshot::Gap {
     let Storm { tid, signal, code, address, pc, sp, count, .. } = *storm;
-    let signal = words::delivered(SignalInfo::from_words(signal, code, address), None);
+    let signal = fault(signal, code, address);
     let what = format!(
         "all that would have followed: the handler itself took {signal} in thread {tid} at pc {pc:#x}, stack pointer \
          {sp:#x}, after {count} faults before"
@@ -57,4 +56,18 @@ fn system(errno: i32) -> std::io::Error {
 
 fn seconds(ns: u64) -> String {
     format!("{:?}", std::time::Duration::from_nanos(ns))
+}
+
+/// A fault, as its number says.
+fn fault(signal: i32, code: i32, address: u64) -> String {
+    let name = match signal {
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGILL => "SIGILL",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGSYS => "SIGSYS",
+        _ => return format!("signal {signal} (code {code})"),
+    };
+    format!("{name} (code {code}) at {address:#x}")
 }

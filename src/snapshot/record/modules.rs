@@ -1,9 +1,8 @@
 //! The modules of a record and their files, which are all the memory there is.
 
 use super::contents::RecordedModule;
-use crate::evidence::own_vdso;
 use crate::image::find::Wanted;
-use crate::image::{BuildId, Find, Image};
+use crate::image::{BuildId, Find, Image, own_vdso};
 use crate::snapshot::{Identity, LoadedModule, Mapped};
 use object::elf::{PF_W, PF_X, PT_LOAD};
 use std::path::{Path, PathBuf};

@@ -6,18 +6,17 @@
 //!   one of ours                     │ the work
 //! ```
 //!
-//! Who takes one of our stacks sets its flag first and clears it last; nobody waits for one. There are a few: where all are in
-//! use, and the thread's own has no room, the work is not done, and that is said.
+//! Who takes one of our stacks sets its flag first and clears it last; nobody waits for one. Where all are in use the work is
+//! not done, and that is said. Of what was never used there is no memory.
 
-use crate::Mappings;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes that the work may need: four times what a walk was measured to take without optimisation.
 const ROOM: usize = 64 << 10;
-/// Of how many handlers at once the work can be done.
-const STACKS: usize = 8;
+/// Of how many threads and handlers at once the work can be done.
+const STACKS: usize = 64;
 
 #[repr(C, align(4096))]
 struct Bytes(UnsafeCell<[u8; ROOM]>);
@@ -34,11 +33,7 @@ static POOL: [Stack; STACKS] =
     [const { Stack { bytes: Bytes(UnsafeCell::new([0; ROOM])), taken: AtomicBool::new(false) } }; STACKS];
 
 /// Does `work` where there is room for it. Says whether there was.
-pub fn with_room(mappings: &Mappings, work: &mut dyn FnMut()) -> bool {
-    if has_room(mappings) {
-        work();
-        return true;
-    }
+pub fn with_room(work: &mut dyn FnMut()) -> bool {
     // Acquire: what the last one wrote there is over. Pairs with the Release below.
     let take = |stack: &&Stack| stack.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
     let Some(stack) = POOL.iter().find(take) else { return false };
@@ -48,28 +43,6 @@ pub fn with_room(mappings: &Mappings, work: &mut dyn FnMut()) -> bool {
     unsafe { switch::call_on(top, do_work, (&raw mut work).cast()) };
     stack.taken.store(false, Ordering::Release);
     true
-}
-
-fn has_room(mappings: &Mappings) -> bool {
-    let here = 0_u8;
-    let sp = u64::try_from((&raw const here).addr()).unwrap_or(0);
-    let room = u64::try_from(ROOM).unwrap_or(u64::MAX);
-    let mapped = mappings.at(sp).ok().flatten();
-    // An alternate stack may lie in the middle of a mapping: then this is no answer.
-    let alternate = alternate_stack();
-    let low = match alternate {
-        Some((low, high)) if (low..high).contains(&sp) => Some(low),
-        _ => mapped.map(|mapped| mapped.low),
-    };
-    low.and_then(|low| sp.checked_sub(low)).is_some_and(|left| left >= room)
-}
-
-/// The thread's alternate stack, from its first byte to its end.
-fn alternate_stack() -> Option<(u64, u64)> {
-    // SAFETY: nothing is set.
-    let stack = unsafe { crate::syscall::alternate_stack(None) }.ok()?;
-    let low = u64::try_from(stack.low).ok()?;
-    Some((low, low.checked_add(u64::try_from(stack.size).ok()?)?))
 }
 
 unsafe extern "C" fn do_work(work: *mut c_void) {
