@@ -31,6 +31,7 @@ pub fn library(victim: &Victim, scene: &Scene, contender: Contender) -> Result<O
     let mut child = command.spawn().map_err(|e| Error::system(path.display(), e))?;
     let reader = run::reader(&mut child);
     let death = run::bury(child, reader, began, directory, &path)?;
+    death.tidy();
     let truth = death.truths.iter().find(|t| t.pc.is_some() && t.armed);
     Ok(truth.map(|t| {
         let [allocator, locks, thread_locals] = t.calls;
@@ -49,6 +50,8 @@ pub fn system(victim: &Victim, scene: &Scene, contender: Contender) -> Result<BT
     let output = strace.stdin(Stdio::null()).output().map_err(|e| Error::system("cannot run strace", e))?;
     let text = fs::read_to_string(&log).map_err(|e| Error::system(log.display(), e))?;
     let calls = handled(&text);
+    // What stays is no harm.
+    let _ = fs::remove_dir_all(&directory);
     if calls.is_empty() {
         return Err(Error::new(format!("no signal came: {}", String::from_utf8_lossy(&output.stderr))));
     }

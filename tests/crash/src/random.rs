@@ -142,8 +142,7 @@ fn judge(victim: &Victim, contender: Contender, way: Way, number: usize, count: 
     if trace != Trace::Complete {
         count.failures.push(format!("{number}: {trace:?} at {:#x}", registers.rip));
     }
-    // Thousands of these are made; one that stays is no harm.
-    let _ = std::fs::remove_dir_all(&death.directory);
+    death.tidy();
     Ok(())
 }
 

@@ -50,6 +50,11 @@ impl Death {
         self.status.map(|own| inner.unwrap_or(own) & !0x80)
     }
 
+    /// Takes away what it left. What stays is no harm.
+    pub fn tidy(&self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+
     /// Whether the scene could not be set up: this machine does not allow it, or this program is not linked for it.
     pub fn is_unable(&self) -> bool {
         self.truths.iter().any(|t| t.unable != 0)

@@ -89,6 +89,7 @@ pub fn cell(victim: &Victim, scene: &Scene, contender: Contender, without: Optio
     for _ in 0..scene.times {
         let death = run::run(victim, scene, contender)?;
         let cell = judge(&death, victim, scene, contender, without);
+        death.tidy();
         if worst.is_none_or(|w| w.badness() < cell.badness()) {
             worst = Some(cell);
         }
@@ -111,7 +112,9 @@ pub fn judge(death: &Death, victim: &Victim, scene: &Scene, contender: Contender
 
 /// The fate of a victim without handler.
 pub fn without(victim: &Victim, scene: &Scene) -> Result<Option<i32>> {
-    Ok(run::run(victim, scene, Contender::None)?.fate())
+    let death = run::run(victim, scene, Contender::None)?;
+    death.tidy();
+    Ok(death.fate())
 }
 
 /// The whole table, as Markdown. `tell` is called with each row as it is done.

@@ -65,6 +65,7 @@ fn main() {
 /// It ends by its own fault, having begun its chain.
 fn is_what_it_says(victim: &Victim, scene: &Scene) -> Result<(), Failed> {
     let death = run::run(victim, scene, Contender::None)?;
+    death.tidy();
     match death.truths.iter().map(|t| t.unable).max() {
         Some(2) => {
             println!("skipped: {} is not allowed here", scene.name);
@@ -94,6 +95,7 @@ fn is_reported(victim: &Victim, scene: &Scene) -> Result<(), Failed> {
         _ => table::without(victim, scene)?,
     };
     let death = run::run(victim, scene, Contender::Ours)?;
+    death.tidy();
     let (trace, status) = match table::judge(&death, victim, scene, Contender::Ours, without) {
         Cell::Unable => {
             println!("skipped: {} cannot be set up here", scene.name);
