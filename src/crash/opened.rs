@@ -23,7 +23,6 @@ const FIRST: Descriptor = 512;
 pub(super) struct Opened {
     /// Where reports are written, and where text goes that standard error does not take.
     places: [Option<Place>; 2],
-    text: Option<OwnedFd>,
     maps: Option<OwnedFd>,
     pagemap: Option<OwnedFd>,
     tasks: Option<OwnedFd>,
@@ -55,7 +54,6 @@ impl Opened {
         let read = |path: &str| high(OpenOptions::new().read(true).open(path)?.into());
         Ok(Self {
             places: [record, Place::new(&std::env::temp_dir()).ok()],
-            text: standard_error().ok(),
             maps: read("/proc/self/maps").ok(),
             pagemap: read("/proc/self/pagemap").ok(),
             tasks: read("/proc/self/task").ok(),
@@ -77,7 +75,8 @@ impl Opened {
             second: second
                 .as_ref()
                 .map(|place| Second { file: place.file.as_raw_fd(), directory: place.directory.as_raw_fd() }),
-            text: number(&self.text),
+            // What it is at the moment: kept open under another number it would keep a pipe's reader waiting.
+            text: Some(libc::STDERR_FILENO),
             place: leaked(self.directory()),
             maps: number(&self.maps),
             pagemap: number(&self.pagemap),
@@ -131,12 +130,6 @@ fn own_directory() -> io::Result<PathBuf> {
         return Ok(path);
     }
     Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is not this user's alone"))
-}
-
-/// Standard error as it is now, under a number of ours.
-fn standard_error() -> io::Result<OwnedFd> {
-    // SAFETY: borrowed for a moment; where it is closed, duplicating fails.
-    high_of(unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) })
 }
 
 /// The same under another number.

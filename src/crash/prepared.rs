@@ -1,10 +1,12 @@
 //! The plan that handlers follow.
 
 use super::alternate;
-use super::builder::{Handler, Text};
+use super::builder::{Format, Handler, Helper, Text};
 use super::environment::Detail;
 use super::opened::{self, Opened};
 use crate::this_process;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use surestack_capture::syscall;
@@ -51,6 +53,7 @@ pub(super) fn publish(handler: &Handler, opened: &Opened, request: i32) -> std::
         pagemap: None,
         tasks: None,
         initial: opened::initial(),
+        helper: helper(handler),
         request,
         abort_message: abort_message(),
         program: Box::leak(opened::program().into_boxed_c_str()),
@@ -80,6 +83,21 @@ fn abort_message() -> Option<usize> {
     // SAFETY: a string that ends with zero.
     let place = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__abort_msg".as_ptr()) }.expose_provenance();
     (place != 0 && place.is_multiple_of(align_of::<usize>())).then_some(place)
+}
+
+/// Who is started when a report is made, and what it writes.
+fn helper(handler: &Handler) -> Option<surestack_capture::Helper> {
+    let Helper::Path(path) = &handler.helper else { return None };
+    let program = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let writes: Vec<(&'static CStr, &'static [u8])> = handler
+        .formats
+        .iter()
+        .map(|format| match format {
+            Format::Text => (c"--text", &b".txt"[..]),
+            Format::Json => (c"--json", &b".json"[..]),
+        })
+        .collect();
+    Some(surestack_capture::Helper { program: Box::leak(program.into_boxed_c_str()), writes: writes.leak() })
 }
 
 /// The loader's list of what it has mapped, and room to copy from it.

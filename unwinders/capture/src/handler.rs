@@ -247,8 +247,7 @@ fn take_turn(deadline: u64) -> bool {
 
 /// Sleeps a little. Says whether there is time left.
 fn nap(deadline: u64) -> bool {
-    let never = core::sync::atomic::AtomicU32::new(0);
-    let _ = syscall::wait_while(&never, 0, NAP);
+    syscall::sleep(NAP);
     syscall::now(Clock::Monotonic) < deadline
 }
 

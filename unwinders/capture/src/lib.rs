@@ -19,6 +19,8 @@ extern crate std;
 
 pub mod alternate;
 mod context;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod helper;
 mod here;
 mod late;
 mod mapping;
@@ -70,7 +72,7 @@ pub use here::here;
 pub use late::Loader;
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
-pub use plan::{Chain, Initial, Plan, Second, Threads, Words, plan, publish, remember, remembered};
+pub use plan::{Chain, Helper, Initial, Plan, Second, Threads, Words, plan, publish, remember, remembered};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use report::{MARKER, markers};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -55,7 +55,8 @@ fn shown<'r>(report: &'r Report<'_>) -> impl Iterator<Item = &'r Shown> {
 
 fn head(report: &mut Report<'_>) {
     let (requested, overflow) = (report.requested, report.overflow);
-    let Report { text, signal, name, thread, process, information, regs, message, message_length, .. } = report;
+    let Report { text, signal, name, thread, process, program, information, regs, message, message_length, .. } =
+        report;
     let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     let what = match requested {
         Some(Requested { occasion: Occasion::Panic, .. }) => "panic",
@@ -64,7 +65,7 @@ fn head(report: &mut Report<'_>) {
     };
     text.text("\n*** ").text(what).text(" in thread ").number(u64::from(*thread));
     text.text(" (").bytes(name.get(..length).unwrap_or_default()).text(") of process ").number(u64::from(*process));
-    text.text(" (").bytes(report.plan.program.to_bytes()).text("): ");
+    text.text(" (").bytes(program.path()).text("): ");
     match message.get(..*message_length).filter(|message| !message.is_empty()) {
         Some(message) => {
             text.bytes(message.strip_suffix(b"\n").unwrap_or(message));
@@ -84,7 +85,7 @@ fn frames(report: &mut Report<'_>, names: &Names) {
         recursion(report, names, period);
     }
     let memory = checked();
-    let Report { kept, text, plan, .. } = report;
+    let Report { kept, text, plan, program, .. } = report;
     let (count, mut next) = (kept.count(), 0);
     let most = if plan.words == Words::Short { SHORT } else { usize::MAX };
     let begin_of_end = count.saturating_sub(OUTERMOST);
@@ -103,7 +104,7 @@ fn frames(report: &mut Report<'_>, names: &Names) {
         let named = names.show(frame.pc.lookup(), pc, &memory, text);
         if let Ok((Some(found), _)) = plan.modules.look_up(frame.pc.lookup()) {
             text.text(if named { " in " } else { "in " });
-            text.bytes(if found.record.path.is_empty() { plan.program.to_bytes() } else { found.record.path });
+            text.bytes(if found.record.path.is_empty() { program.path() } else { found.record.path });
             text.text("+").hex(pc.wrapping_sub(found.record.bias), 1);
         } else if !named {
             text.text("in no module");
@@ -174,7 +175,7 @@ fn registers(report: &mut Report<'_>) {
 }
 
 fn modules(report: &mut Report<'_>) {
-    let Report { text, plan, .. } = report;
+    let Report { text, plan, program, .. } = report;
     let mut index = 0_usize;
     while let Ok(Some(module)) = plan.modules.at(index) {
         text.text("  ").hex(module.start, 16).text("-").hex(module.end, 16).text(" ");
@@ -182,7 +183,7 @@ fn modules(report: &mut Report<'_>) {
             let digit = |value: u8| if value < 10 { b'0'.wrapping_add(value) } else { b'a'.wrapping_add(value - 10) };
             text.bytes(&[digit(byte >> 4), digit(byte & 15)]);
         }
-        text.text(" ").bytes(if module.path.is_empty() { plan.program.to_bytes() } else { module.path }).end();
+        text.text(" ").bytes(if module.path.is_empty() { program.path() } else { module.path }).end();
         index = index.saturating_add(1);
     }
 }

@@ -89,8 +89,19 @@ pub struct Plan {
     pub initial: Initial,
     /// Address of the pointer that libc sets to its last words before it aborts (`__abort_msg`).
     pub abort_message: Option<usize>,
+    /// Who is started when a report is made.
+    pub helper: Option<Helper>,
     /// The program's path.
     pub program: &'static CStr,
+}
+
+/// The program, and what it is to write.
+#[derive(Clone, Copy, Debug)]
+pub struct Helper {
+    /// Path of the program: `surestack`, or another that knows `crash-helper`.
+    pub program: &'static CStr,
+    /// Its option for each file to write, and the ending of the file's name.
+    pub writes: &'static [(&'static CStr, &'static [u8])],
 }
 
 /// How the program was begun.

@@ -15,6 +15,7 @@
 use crate::context::{ARCH, Interrupted, stop};
 use crate::entry;
 use crate::file::File;
+use crate::helper;
 use crate::kept::Kept;
 use crate::leave::signal as number;
 use crate::mapping::{Mapped, Mappings};
@@ -25,7 +26,7 @@ use crate::record::{Failure, Gap, Item, MessageKind, Name, Occasion, Signature, 
 use crate::request::{self, Requested};
 use crate::stack::{Fault, HandlerStack};
 use crate::surroundings::Surroundings;
-use crate::syscall::{self, Clock};
+use crate::syscall::{self, Clock, Errno};
 use crate::text::Text;
 use crate::trace::{See, Stopped, Traced, trace};
 use crate::unchanged;
@@ -40,6 +41,8 @@ use surestack_walk::{Marker, Memory, Register, Registry, Regs, Sign};
 pub(crate) const STEPS: core::ops::RangeInclusive<u32> = 0..=8;
 /// Number of our marker in what frames say of themselves.
 pub const MARKER: u16 = 1;
+/// Longest path of a program that is kept.
+const PROGRAM: usize = 1024;
 /// Longest message that is kept.
 const MESSAGE: usize = 4096;
 
@@ -68,6 +71,7 @@ pub(crate) struct Report<'p> {
     pub signature: Signature,
     /// Modules that frames lie in.
     pub seen: Seen,
+    pub program: Program,
     pub message: [u8; MESSAGE],
     pub message_length: usize,
     pub around: Surroundings<'p>,
@@ -102,6 +106,7 @@ impl<'p> Report<'p> {
             overflow: false,
             signature: Signature::new(),
             seen: Seen::new(),
+            program: Program { bytes: [0; PROGRAM], length: 0 },
             message: [0; MESSAGE],
             message_length: 0,
             around: Surroundings::new(plan.modules, Mappings::new(maps)),
@@ -114,7 +119,10 @@ impl<'p> Report<'p> {
             return;
         }
         match step {
-            0 => return self.known(),
+            0 => {
+                self.known();
+                return self.copy_program();
+            }
             1 => self.begin(),
             2 => self.trace(),
             3 => self.message(),
@@ -167,13 +175,20 @@ impl<'p> Report<'p> {
         self.is_known = search.found;
     }
 
+    /// Once, so that whatever is wrong with the place ends no other step.
+    fn copy_program(&mut self) {
+        let bytes = self.plan.program.to_bytes();
+        self.program.bytes.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        self.program.length = bytes.len();
+    }
+
     fn begin(&mut self) {
         self.realtime = syscall::now(Clock::Real);
         // SAFETY: the handler has not returned.
         let info = unsafe { self.interrupted.information() };
         let _ = self.record.begin(ARCH);
         self.put(&Item::Occasion(self.requested.map_or(Occasion::Signal, |requested| requested.occasion)));
-        self.put(&Item::Process {
+        let _ = self.record.put(&Item::Process {
             pid: self.process,
             ppid: syscall::parent_id(),
             tid: self.thread,
@@ -181,7 +196,7 @@ impl<'p> Report<'p> {
             realtime: self.realtime,
             monotonic: self.began,
             page: 4096,
-            exe: self.plan.program.to_bytes(),
+            exe: self.program.path(),
         });
         let Initial { sp, auxv } = self.plan.initial;
         self.put(&Item::Initial { sp, auxv });
@@ -197,9 +212,19 @@ impl<'p> Report<'p> {
 
     /// Names the file. Without a name it is lost with the process.
     fn give_name(&mut self) {
+        const MILLISECOND: u64 = 1_000_000;
+        const TRIES: u64 = 32;
         let signature = self.traced.map_or(0, |traced| self.signature.value(traced.believed));
-        let name = Name::new(self.realtime, self.process, signature);
-        if let Err(error) = self.record.sink().name(name) {
+        let mut refused = Ok(());
+        for later in 0..TRIES {
+            // Two of the same kind in one millisecond: the second one is a little later.
+            let name = Name::new(self.realtime.saturating_add(later * MILLISECOND), self.process, signature);
+            refused = self.record.sink().name(name);
+            if refused != Err(Errno::EEXIST) {
+                break;
+            }
+        }
+        if let Err(error) = refused {
             self.put(&Item::Gap { what: Gap::Place, number: u64::from(error.0.unsigned_abs()) });
         }
     }
@@ -217,7 +242,7 @@ impl<'p> Report<'p> {
             signature: &mut self.signature,
             modules: self.plan.modules,
             seen: &mut self.seen,
-            program: self.plan.program.to_bytes(),
+            program: self.program.path(),
             panic: panicked.and_then(|_| PANICS.of(self.thread)),
             tid: self.thread,
             early: Name::new(self.realtime, self.process, 0),
@@ -305,9 +330,9 @@ impl<'p> Report<'p> {
             match self.plan.modules.at(index) {
                 Ok(Some(module)) => {
                     // The loader does not name the program itself.
-                    let program = self.plan.program.to_bytes();
-                    let path = if module.path.is_empty() { program } else { module.path };
-                    let _ = self.record.module(&Record { path, ..*module });
+                    let path = if module.path.is_empty() { self.program.path() } else { module.path };
+                    let Record { start, end, bias, build_id, .. } = *module;
+                    let _ = self.record.put(&Item::Module { start, end, bias, build_id, path });
                 }
                 Ok(None) => return self.late_modules(),
                 Err(_) => {
@@ -371,16 +396,30 @@ impl<'p> Report<'p> {
         if lost > 0 {
             self.put(&Item::Gap { what: Gap::Bytes, number: lost });
         }
-        let ns = syscall::now(Clock::Monotonic).saturating_sub(self.began);
         self.unchanged();
         // Where the trace failed.
         if self.record.sink().named().is_none() {
             self.give_name();
         }
+        let _ = self.record.flush();
+        helper::run(self);
+        let ns = syscall::now(Clock::Monotonic).saturating_sub(self.began);
         self.put(&Item::Done { ns });
         let _ = self.record.flush();
         self.say_where();
         self.record.sink().close();
+    }
+}
+
+/// The program's path, as much of it as is kept.
+pub(crate) struct Program {
+    bytes: [u8; PROGRAM],
+    length: usize,
+}
+
+impl Program {
+    pub fn path(&self) -> &[u8] {
+        self.bytes.get(..self.length.min(PROGRAM)).unwrap_or_default()
     }
 }
 
@@ -454,7 +493,8 @@ impl See for Crashed<'_> {
         if let Some(found) = module {
             self.seen.insert(found.index);
         }
-        let path = |path: &'static [u8]| if path.is_empty() { self.program } else { path };
+        let program = self.program;
+        let path = |path: &'static [u8]| if path.is_empty() { program } else { path };
         self.signature.see(index, frame, module.map(|found| (path(found.record.path), found.record.bias)));
         if index.is_multiple_of(OFTEN) && syscall::now(Clock::Monotonic) > self.deadline {
             return ControlFlow::Break(());

@@ -461,13 +461,22 @@ pub unsafe fn execute(path: &CStr, arguments: *const *const u8, environment: *co
     answer.err().unwrap_or(Errno::ENOSYS)
 }
 
-/// Whether a child has ended, without waiting for it.
-pub fn has_ended(child: u32) -> Answer<bool> {
+/// How a child has ended, without waiting for it: its exit status, or 128 and the signal; none while it runs.
+pub fn ended(child: u32) -> Answer<Option<i32>> {
     const WNOHANG: usize = 1;
     const ALL: usize = 0x4000_0000;
     let child = usize::try_from(child).unwrap_or_default();
-    // SAFETY: nothing is written to.
-    unsafe { call(number::WAIT4, [child, 0, WNOHANG | ALL, 0, 0, 0]) }.map(|ended| ended != 0)
+    let mut status = 0_i32;
+    // SAFETY: the kernel writes one number.
+    let ended = unsafe { call(number::WAIT4, [child, (&raw mut status).expose_provenance(), WNOHANG | ALL, 0, 0, 0]) }?;
+    let how = if status & 0x7f == 0 { status >> 8 & 0xff } else { 128 + (status & 0x7f) };
+    Ok((ended != 0).then_some(how))
+}
+
+/// Sleeps so many nanoseconds, or less if a signal comes.
+pub fn sleep(nanoseconds: u64) {
+    let never = core::sync::atomic::AtomicU32::new(0);
+    let _ = wait_while(&never, 0, nanoseconds);
 }
 
 /// Ends the process.

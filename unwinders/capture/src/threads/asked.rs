@@ -80,8 +80,11 @@ pub fn install(signal: Option<i32>) -> Result<Installed, Refused> {
     SIGNAL.compare_exchange(0, -1, Ordering::AcqRel, Ordering::Acquire).map_err(|_| Refused::Twice)?;
     match signal.map_or_else(unused, Ok).and_then(take) {
         Ok(signal) => {
-            PROCESS.store(syscall::process_id(), Ordering::Relaxed);
-            list::open();
+            let process = syscall::process_id();
+            // What was opened stays open: whoever was asked before may still read it.
+            if PROCESS.swap(process, Ordering::Relaxed) != process || !list::is_open() {
+                list::open();
+            }
             SIGNAL.store(signal, Ordering::Release);
             Ok(Installed(()))
         }

@@ -46,6 +46,11 @@ pub(super) fn open() {
     DIRECTORY.store(opened.unwrap_or(-1), Ordering::Relaxed);
 }
 
+/// Whether it is open.
+pub(super) fn is_open() -> bool {
+    DIRECTORY.load(Ordering::Relaxed) >= 0
+}
+
 /// Calls `see` with the id of each thread.
 pub(super) fn each(mut see: impl FnMut(u32)) -> Answer {
     // What was opened before a fork lists the parent's.
