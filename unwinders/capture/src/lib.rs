@@ -37,6 +37,8 @@ mod trace;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod attempt;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod crashed;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod entry;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod file;

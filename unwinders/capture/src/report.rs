@@ -13,6 +13,7 @@
 //! ```
 
 use crate::context::{ARCH, Interrupted, stop};
+use crate::crashed::{Crashed, Search};
 use crate::entry;
 use crate::file::File;
 use crate::helper;
@@ -20,7 +21,7 @@ use crate::kept::Kept;
 use crate::leave::signal as number;
 use crate::mapping::{Mapped, Mappings};
 use crate::memory::OwnMemory;
-use crate::message::{Call, Message, PANICS};
+use crate::message::PANICS;
 use crate::plan::{Initial, Plan, Words};
 use crate::record::{Failure, Gap, Item, MessageKind, Name, Occasion, Signature, ThreadState, Writer};
 use crate::request::{self, Requested};
@@ -28,12 +29,10 @@ use crate::stack::{Fault, HandlerStack};
 use crate::surroundings::Surroundings;
 use crate::syscall::{self, Clock, Errno};
 use crate::text::Text;
-use crate::trace::{See, Stopped, Traced, trace};
+use crate::trace::{Stopped, Traced, trace};
 use crate::unchanged;
 use crate::words::is_overflow;
-use core::ops::ControlFlow;
-use surestack_module_map::{ModuleMap, Record};
-use surestack_reliable::{Doubted, Noted};
+use surestack_module_map::Record;
 use surestack_signal_frame::Signal;
 use surestack_walk::{Marker, Memory, Register, Registry, Regs, Sign};
 
@@ -454,76 +453,4 @@ pub fn markers() -> [Marker<'static>; 1] {
 pub(crate) fn checked() -> OwnMemory<'static> {
     // SAFETY: nothing is promised.
     unsafe { OwnMemory::new(&[]) }
-}
-
-/// The crashed thread's frames go to the record as they come.
-struct Crashed<'r> {
-    record: &'r mut Writer<File>,
-    kept: &'r mut Kept,
-    doubts: &'r mut usize,
-    signature: &'r mut Signature,
-    modules: &'r ModuleMap,
-    seen: &'r mut Seen,
-    program: &'r [u8],
-    /// The panic that is reported, until the frame is found that called the hook.
-    panic: Option<&'static Message>,
-    tid: u32,
-    /// The name of a record whose trace takes its time.
-    early: Name,
-    deadline: u64,
-}
-
-impl See for Crashed<'_> {
-    fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
-        const OFTEN: usize = 64;
-        const LONG: usize = 4096;
-        let index = self.kept.count();
-        if index == LONG {
-            // What is said of a failure is said when it is tried again.
-            let _ = self.record.sink().name(self.early);
-        }
-        self.kept.push(frame);
-        let _ = self.record.frame(self.tid, index, frame);
-        let module = self.modules.look_up(frame.pc.lookup()).ok().and_then(|(found, _)| found);
-        if let Some(call) = call_of(frame)
-            && let Some(panic) = self.panic.take_if(|panic| frame.callee_cfa > Some(panic.inside()))
-        {
-            panic.reported(call);
-        }
-        if let Some(found) = module {
-            self.seen.insert(found.index);
-        }
-        let program = self.program;
-        let path = |path: &'static [u8]| if path.is_empty() { program } else { path };
-        self.signature.see(index, frame, module.map(|found| (path(found.record.path), found.record.bias)));
-        if index.is_multiple_of(OFTEN) && syscall::now(Clock::Monotonic) > self.deadline {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn doubt(&mut self, doubted: &Doubted) {
-        *self.doubts = self.doubts.saturating_add(1);
-        let _ = self.record.doubt(self.tid, *doubted);
-    }
-}
-
-/// Looks for the frame that called the panic hook.
-struct Search {
-    panic: &'static Message,
-    found: bool,
-}
-
-impl See for Search {
-    fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
-        self.found |= call_of(frame).is_some_and(|call| self.panic.is_in(call));
-        if self.found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn doubt(&mut self, _doubted: &Doubted) {}
-}
-
-/// The call that a frame waits for.
-fn call_of(frame: &Noted) -> Option<Call> {
-    Some(Call { return_slot: frame.return_slot?, return_address: frame.pc.value() })
 }
