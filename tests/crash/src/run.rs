@@ -8,7 +8,7 @@ use crate::scenes::{Outside, Scene};
 use crate::truth::{self, Truth};
 use crate::victim::{Layout, Victim};
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -103,12 +103,25 @@ pub struct Ready {
 pub fn run(victim: &Victim, scene: &Scene, contender: Contender) -> Result<Death> {
     let Ready { mut command, directory, path } = ready(victim, scene, contender, scene.name)?;
     let began = Instant::now();
-    let mut child = command.spawn().map_err(|e| Error::system(path.display(), e))?;
+    let mut child = spawn(&mut command).map_err(|e| Error::system(path.display(), e))?;
     let reader = reader(&mut child);
     if scene.outside == Outside::Signal {
         signal_when_armed(&child, &directory.join("truth"), began);
     }
     bury(child, reader, began, directory, &path)
+}
+
+/// Starts it. A copy of a program is busy as long as a child that was forked meanwhile has it open for writing.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..200 {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            started => return started,
+        }
+    }
+    command.spawn()
 }
 
 /// Lays out a directory of this name and an empty truth.

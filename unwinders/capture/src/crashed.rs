@@ -47,7 +47,7 @@ impl See for Crashed<'_> {
             panic.reported(call);
         }
         if let Some(found) = module {
-            self.seen.insert(found.index);
+            self.seen.insert(found.index, frame.pc.lookup());
         }
         let program = self.program;
         let path = |path: &'static [u8]| if path.is_empty() { program } else { path };

@@ -138,7 +138,7 @@ impl See for Other<'_> {
         self.frames = index.saturating_add(1);
         let _ = self.record.frame(self.tid, index, frame);
         if let Ok((Some(found), _)) = self.modules.look_up(frame.pc.lookup()) {
-            self.seen.insert(found.index);
+            self.seen.insert(found.index, frame.pc.lookup());
         }
         if let Some(text) = self.text.as_mut().filter(|_| index < SHOWN) {
             text.text("  #")

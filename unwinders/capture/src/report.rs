@@ -131,8 +131,10 @@ impl<'p> Report<'p> {
             7 => self.threads(),
             _ => self.finish(),
         }
-        // What a step wrote is out before the next one can fail.
-        let _ = self.record.flush();
+        // What was written is out before the next step can fail; the short ones go out together.
+        if !matches!(step, 3 | 4) {
+            let _ = self.record.flush();
+        }
     }
 
     /// Keeps why a step came to nothing.
@@ -349,9 +351,9 @@ impl<'p> Report<'p> {
         let pagemap = self.plan.pagemap.filter(|_| self.process == self.plan.process);
         let mut index = 0_usize;
         while let Ok(Some(module)) = self.plan.modules.at(index) {
-            for (low, high) in module.code {
-                if self.seen.contains(index) && unchanged::is_unchanged(pagemap, *low, *high) {
-                    self.put(&Item::Unchanged { low: *low, high: *high });
+            for (low, high) in module.code.iter().filter_map(|(low, high)| self.seen.part(index, *low, *high)) {
+                if unchanged::is_unchanged(pagemap, low, high) {
+                    let _ = self.record.put(&Item::Unchanged { low, high });
                 }
             }
             index = index.saturating_add(1);
@@ -422,24 +424,34 @@ impl Program {
     }
 }
 
-/// Modules by their positions.
-pub(crate) struct Seen([u64; 8]);
+/// Where in modules frames lie: by the module's position, the lowest and the highest address.
+pub(crate) struct Seen([(u64, u64); SEEN]);
+
+/// Modules for which that is kept.
+const SEEN: usize = 64;
 
 impl Seen {
     const fn new() -> Self {
-        Self([0; 8])
+        Self([(u64::MAX, 0); SEEN])
     }
 
-    /// Adds one.
-    pub fn insert(&mut self, index: usize) {
-        if let Some(word) = self.0.get_mut(index / 64) {
-            *word |= 1 << (index % 64);
+    /// Adds a frame.
+    pub fn insert(&mut self, index: usize, pc: u64) {
+        if let Some((low, high)) = self.0.get_mut(index) {
+            (*low, *high) = ((*low).min(pc), (*high).max(pc));
         }
     }
 
-    /// Whether it was added; where there is no room to know that, it may have been.
-    fn contains(&self, index: usize) -> bool {
-        self.0.get(index / 64).is_none_or(|word| word & 1 << (index % 64) != 0)
+    /// What of the code from `low` to `high` the functions of those frames are in: pages, and no function is longer than
+    /// there is room around. Of modules for which nothing is kept it is all.
+    fn part(&self, index: usize, low: u64, high: u64) -> Option<(u64, u64)> {
+        const ROOM: u64 = 1 << 17;
+        const PAGE: u64 = 4096;
+        let (first, last) = self.0.get(index).copied().unwrap_or((low, high));
+        let begin = first.saturating_sub(ROOM) & !(PAGE - 1);
+        let end = last.saturating_add(ROOM) & !(PAGE - 1);
+        let (begin, end) = (begin.max(low), end.min(high));
+        (begin < end).then_some((begin, end))
     }
 }
 
