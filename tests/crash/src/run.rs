@@ -155,7 +155,7 @@ pub fn reader(child: &mut Child) -> Option<JoinHandle<String>> {
         let mut kept = pipe.take(TEXT_LIMIT);
         // A victim may be killed in the middle of a word; what came is what there is.
         let _ = kept.read_to_end(&mut text);
-        let _ = std::io::copy(&mut kept.into_inner(), &mut std::io::sink());
+        let _ = io::copy(&mut kept.into_inner(), &mut io::sink());
         String::from_utf8_lossy(&text).into_owned()
     }))
 }
