@@ -81,9 +81,8 @@ impl Late {
             // struct link_map { l_addr; l_name; l_ld; l_next; l_prev; … }
             let word = |offset: u64| memory.word(entry.wrapping_add(offset));
             let (Ok(bias), Ok(name), Ok(dynamic), Ok(next)) = (word(0), word(8), word(16), word(24)) else { break };
-            let known =
-                map.look_up(dynamic).is_ok_and(|(found, _)| found.is_some_and(|found| found.record.bias == bias));
-            if known {
+            let found = map.look_up(dynamic).ok().and_then(|(found, _)| found);
+            if found.is_some_and(|found| is_same(&memory, found.record, bias, name)) {
                 seen = seen.saturating_add(1);
             } else if let Some(copied) = copy(&memory, bias, &mut room) {
                 self.keep(&memory, copied, name);
@@ -116,6 +115,20 @@ impl Late {
         *place = Some(Record { start, end, bias, unwind, code: &[], path: &[], build_id: &[], symbols: None });
         self.count = index.saturating_add(1);
     }
+}
+
+/// Whether the loader's module is the one of the map: not another that was loaded where that one was.
+fn is_same(memory: &OwnMemory<'_>, record: &Record, bias: u64, name: u64) -> bool {
+    /// Bytes of the search table that are compared: its length, and where the first functions are.
+    const TABLE: usize = 128;
+    let mut byte = [0];
+    let ends = record.path.iter().chain(&[0]).zip(name..);
+    let named = ends.into_iter().all(|(expected, at)| memory.read(at, &mut byte).is_ok() && byte == [*expected]);
+    let table = record.unwind.eh_frame_hdr.map_or((0, &[][..]), |hdr| (hdr.address, hdr.bytes));
+    let (address, expected) = (table.0, table.1.get(..TABLE).unwrap_or(table.1));
+    let mut bytes = [0; TABLE];
+    let room = bytes.get_mut(..expected.len()).unwrap_or_default();
+    record.bias == bias && named && memory.read(bias.wrapping_add(address), room).is_ok() && room == expected
 }
 
 /// What unwinders want to know of a late module.
