@@ -58,6 +58,7 @@ const SCENES: &[Scene] = &[
     Scene { name: "the_helper_writes_text_and_json_beside_the_record", play: helped, judge: helper_wrote },
     Scene { name: "a_helper_that_fails_is_a_gap_and_the_record_is_whole", play: badly_helped, judge: helper_is_a_gap },
     Scene { name: "a_fault_inside_a_step_ends_the_step_and_not_the_report", play: fault_in_step, judge: step_failed },
+    Scene { name: "where_no_stack_is_free_64_bytes_are_left_and_the_default_action", play: no_stack, judge: storm },
     Scene { name: "ten_reports_that_were_asked_for_are_ten_records", play: asked_for, judge: ten_records },
     Scene { name: "a_crash_is_handed_out_once_at_the_next_start", play: crash, judge: handed_out_once },
     Scene { name: "a_debugger_walks_from_the_handler_through_the_marker_frame", play: crash, judge: debugger },
@@ -130,19 +131,10 @@ fn helper_is_a_gap(left: &Left) -> Result<(), Failed> {
     check(gap && done && left.signal == Some(libc::SIGSEGV), || format!("{items:?}"))
 }
 
-/// The program's path, in a page of a file that is not there any more when the handler reads it.
-fn fault_in_step(directory: &Path) {
-    Handler::builder().directory(directory).install().unwrap().keep();
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(directory.join("page")).unwrap();
-    (&file).write_all(&[b'x'; 4095]).unwrap();
-    file.set_len(4096).unwrap();
-    // SAFETY: a mapping of a file of ours, which stays.
-    let page =
-        unsafe { libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-    // SAFETY: the page is there, and ends with a zero.
-    let program: &'static CStr = unsafe { CStr::from_ptr(page.cast()) };
+/// The plan in force, of which a scene changes something.
+fn copied() -> Plan {
     let now = plan().unwrap();
-    let broken = Plan {
+    Plan {
         process: now.process,
         modules: now.modules,
         loader: now.loader,
@@ -164,8 +156,22 @@ fn fault_in_step(directory: &Path) {
         initial: now.initial,
         abort_message: now.abort_message,
         helper: None,
-        program,
-    };
+        program: now.program,
+    }
+}
+
+/// The program's path, in a page of a file that is not there any more when the handler reads it.
+fn fault_in_step(directory: &Path) {
+    Handler::builder().directory(directory).install().unwrap().keep();
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(directory.join("page")).unwrap();
+    (&file).write_all(&[b'x'; 4095]).unwrap();
+    file.set_len(4096).unwrap();
+    // SAFETY: a mapping of a file of ours, which stays.
+    let page =
+        unsafe { libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    // SAFETY: the page is there, and ends with a zero.
+    let program: &'static CStr = unsafe { CStr::from_ptr(page.cast()) };
+    let broken = Plan { program, ..copied() };
     publish(Some(Box::leak(Box::new(broken))));
     file.set_len(0).unwrap();
     null();
@@ -180,6 +186,21 @@ fn step_failed(left: &Left) -> Result<(), Failed> {
     let frames = items.iter().filter(|item| matches!(item, Item::Frame { .. })).count();
     let done = matches!(items.last(), Some(Item::Done { .. }));
     check(failed && frames > 3 && done && left.signal == Some(libc::SIGSEGV), || format!("{items:?} {}", left.said))
+}
+
+fn no_stack(directory: &Path) {
+    Handler::builder().directory(directory).install().unwrap().keep();
+    let broken = Plan { stacks: &[], budget: 100_000_000, ..copied() };
+    publish(Some(Box::leak(Box::new(broken))));
+    null();
+}
+
+fn storm(left: &Left) -> Result<(), Failed> {
+    let record = left.record()?;
+    let items: Vec<Item<'_>> = Items::new(&record).filter_map(Result::ok).collect();
+    let [Item::Storm(storm)] = &items[..] else { return Err(format!("{items:?}").into()) };
+    let right = storm.signal == libc::SIGSEGV && storm.address == 24 && storm.count == 0;
+    check(right && record.len() == 64 && left.signal == Some(libc::SIGSEGV), || format!("{storm:?} {}", left.said))
 }
 
 fn asked_for(directory: &Path) {
