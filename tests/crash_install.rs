@@ -1,6 +1,8 @@
 //! Installing and uninstalling the crash handler, each time in a process of its own, from its main thread.
 #![cfg(target_os = "linux")]
 
+#[path = "crash_install/between.rs"]
+mod between;
 #[path = "crash_install/exact.rs"]
 mod exact;
 #[path = "crash_install/order.rs"]
@@ -47,7 +49,7 @@ fn text(output: &Output) -> String {
 }
 
 fn main() {
-    let scenes = [exact::scenes(), order::scenes(), panics::scenes(), threads::scenes()];
+    let scenes = [between::scenes(), exact::scenes(), order::scenes(), panics::scenes(), threads::scenes()];
     let scenes: Vec<Scene> = scenes.into_iter().flatten().collect();
     if let Some(name) = std::env::var_os(SCENE) {
         let scene = scenes.iter().find(|scene| name == scene.name).expect("a scene of this name");

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use surestack::Handler;
-use surestack::crash::{Format, Helper, Text};
+use surestack::crash::{Chain, Format, Helper, Text};
 use surestack_capture::record::{Failure, Item, Items, MessageKind, Occasion};
 use surestack_capture::{Plan, plan, publish, request};
 
@@ -63,6 +63,8 @@ const SCENES: &[Scene] = &[
     Scene { name: "a_crash_is_handed_out_once_at_the_next_start", play: crash, judge: handed_out_once },
     Scene { name: "a_debugger_walks_from_the_handler_through_the_marker_frame", play: crash, judge: debugger },
     Scene { name: "the_marker_frame_lies_at_the_top_of_the_stack_of_a_report", play: marked, judge: marker_found },
+    Scene { name: "a_fault_in_a_handler_that_is_asked_first_is_reported", play: faulty_first, judge: reported_once },
+    Scene { name: "a_library_that_came_to_the_place_of_another_is_told_from_it", play: replaced, judge: told_apart },
 ];
 
 fn main() {
@@ -277,4 +279,53 @@ fn marked(directory: &Path) {
 
 fn marker_found(left: &Left) -> Result<(), Failed> {
     check(left.signal.is_none() && !left.said.contains("panicked"), || left.said.clone())
+}
+
+extern "C" fn faulty(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    null();
+}
+
+fn faulty_first(directory: &Path) {
+    // SAFETY: a handler that does nothing but fault.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = (faulty as *const ()).addr();
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut());
+    }
+    Handler::builder().directory(directory).chain(Chain::Before).install().unwrap().keep();
+    null();
+}
+
+fn reported_once(left: &Left) -> Result<(), Failed> {
+    let record = left.record()?;
+    let done = matches!(Items::new(&record).filter_map(Result::ok).last(), Some(Item::Done { .. }));
+    check(done && left.signal == Some(libc::SIGSEGV), || format!("{:?} {}", left.signal, left.said))
+}
+
+/// Two libraries of glibc's that are empty and of the same size.
+fn replaced(directory: &Path) {
+    let open = |name: &CStr| {
+        // SAFETY: glibc's own, which do nothing when they are loaded. A handle is a `struct link_map`, whose first word is
+        // the load bias.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
+        (handle, unsafe { handle.cast::<usize>().read() })
+    };
+    let (first, bias) = open(c"libutil.so.1");
+    Handler::builder().directory(directory).install().unwrap().keep();
+    // SAFETY: nobody uses it.
+    unsafe { libc::dlclose(first) };
+    assert_eq!(open(c"libanl.so.1").1, bias);
+    null();
+}
+
+fn told_apart(left: &Left) -> Result<(), Failed> {
+    let record = left.record()?;
+    let has = |name: &str| {
+        Items::new(&record).filter_map(Result::ok).any(|item| match item {
+            Item::Module { path, .. } => String::from_utf8_lossy(path).contains(name),
+            _ => false,
+        })
+    };
+    check(has("libanl") && !has("libutil"), || left.said.clone())
 }

@@ -21,6 +21,7 @@ use crate::report::{Report, STEPS};
 use crate::request;
 use crate::stack::{Fault, HandlerStack};
 use crate::syscall::{self, AlternateStack, Clock};
+use crate::threads;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -71,9 +72,13 @@ pub(super) unsafe extern "C" fn surestack_claim(signal: i32, siginfo: usize, uco
         unsafe { nested(plan, stack, signal, &interrupted) };
         return NOTHING;
     }
-    if plan.chain == Chain::Before && plan::plan().is_some() && signal != plan.request {
-        let handler = leave::handler_before(signal);
+    // One that faults itself is not called again: its fault is the crash.
+    let first = plan.chain == Chain::Before && !leave::is_in_chain(ucontext);
+    if first && plan::plan().is_some() && signal != plan.request {
+        // SAFETY: as the caller promises.
+        let (handler, blocked) = unsafe { leave::handler_before(signal, &interrupted) };
         if handler != 0 {
+            let _ = syscall::set_blocked(blocked);
             return Claim { top: FIRST, stack: handler };
         }
     }
@@ -158,15 +163,27 @@ unsafe fn give_up(plan: &Plan, signal: i32, interrupted: &Interrupted, faults: u
     unsafe { leave::end(signal, interrupted) };
 }
 
-/// Makes the report, and returns the handler that is to be called after it, or 0. Runs on the stack that was claimed.
+/// What follows a report.
+#[repr(C)]
+pub(super) struct Next {
+    /// The handler to call, or 0.
+    pub handler: usize,
+    /// What it is called with blocked.
+    pub blocked: u64,
+}
+
+/// Makes the report, and returns the handler that is to be called after it. Runs on the stack that was claimed.
 ///
 /// # Safety
 /// The arguments are what the kernel passed to the entry, and the stack that [`surestack_claim`] gave it.
-pub(super) unsafe extern "C" fn surestack_handle(signal: i32, siginfo: usize, ucontext: usize, stack: usize) -> usize {
+pub(super) unsafe extern "C" fn surestack_handle(signal: i32, siginfo: usize, ucontext: usize, stack: usize) -> Next {
+    const NOBODY: Next = Next { handler: 0, blocked: 0 };
+    // A handler over ours may have called this with anything blocked, or nothing.
+    let had = syscall::set_blocked(leave::BLOCKED).unwrap_or(leave::BLOCKED);
     let interrupted = Interrupted { ucontext, siginfo };
     let stack = core::ptr::with_exposed_provenance::<HandlerStack>(stack);
     // SAFETY: the claim's stacks are the plan's, which live for ever.
-    let (Some(stack), Some(plan)) = (unsafe { stack.as_ref() }, plan::last_plan()) else { return 0 };
+    let (Some(stack), Some(plan)) = (unsafe { stack.as_ref() }, plan::last_plan()) else { return NOBODY };
     let ours = AlternateStack { low: stack.low(), flags: 0, size: stack.high().saturating_sub(stack.low()) };
     // Faults from here on are answered below what runs now. The thread's own alternate stack is in the kernel's frame, from
     // where the entry sets it again.
@@ -184,7 +201,7 @@ pub(super) unsafe extern "C" fn surestack_handle(signal: i32, siginfo: usize, uc
         }
     }
     let chain = match answer {
-        Answer::ReportAndGoOn => return 0,
+        Answer::ReportAndGoOn => return NOBODY,
         // It was called already, and changed nothing.
         Answer::Report if plan.chain == Chain::Before => Chain::Never,
         Answer::Report => plan.chain,
@@ -192,7 +209,9 @@ pub(super) unsafe extern "C" fn surestack_handle(signal: i32, siginfo: usize, uc
         Answer::ReportAndEnd | Answer::End => Chain::Never,
     };
     // SAFETY: as the caller promises; the entry returns when this has, and what it is told to call.
-    unsafe { leave::before(signal, chain, &interrupted) }
+    let handler = unsafe { leave::before(signal, chain, &interrupted) };
+    // SAFETY: as the caller promises.
+    Next { handler, blocked: unsafe { leave::blocked_before(signal, had, &interrupted) } }
 }
 
 /// What becomes of a signal.
@@ -239,7 +258,14 @@ fn take_turn(deadline: u64) -> bool {
         if free && REPORTING.compare_exchange(other, own, Ordering::Acquire, Ordering::Relaxed).is_ok() {
             return true;
         }
-        if !free && !nap(deadline) {
+        if free {
+            continue;
+        }
+        // Whoever reports may ask this thread to stand, and would wait in vain.
+        let blocked = syscall::unblock(threads::mask());
+        let has_time = nap(deadline);
+        let _ = blocked.and_then(syscall::set_blocked);
+        if !has_time {
             return false;
         }
     }

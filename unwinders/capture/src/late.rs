@@ -54,6 +54,11 @@ impl Late {
         self.modules.iter().enumerate().filter_map(|(index, module)| Some((index, module.as_ref()?)))
     }
 
+    /// Whether a late module is where this one of the map was.
+    pub fn replaces(&self, module: &Record) -> bool {
+        self.all().any(|(_, late)| late.start < module.end && module.start < late.end)
+    }
+
     /// The bytes of a late module's path.
     pub fn path(&self, index: usize) -> &[u8] {
         let path = self.paths.get(index).map_or(&[][..], |path| &path[..]);
@@ -81,8 +86,13 @@ impl Late {
             // struct link_map { l_addr; l_name; l_ld; l_next; l_prev; … }
             let word = |offset: u64| memory.word(entry.wrapping_add(offset));
             let (Ok(bias), Ok(name), Ok(dynamic), Ok(next)) = (word(0), word(8), word(16), word(24)) else { break };
-            let found = map.look_up(dynamic).ok().and_then(|(found, _)| found);
-            if found.is_some_and(|found| is_same(&memory, found.record, bias, name)) {
+            let is_it = |record: &Record| {
+                record.bias == bias
+                    && is_text(&memory, name, record.path)
+                    && build_id_is(&memory, bias, record.build_id) != Some(false)
+            };
+            let known = map.look_up(dynamic).is_ok_and(|(found, _)| found.is_some_and(|found| is_it(found.record)));
+            if known {
                 seen = seen.saturating_add(1);
             } else if let Some(copied) = copy(&memory, bias, &mut room) {
                 self.keep(&memory, copied, name);
@@ -117,24 +127,56 @@ impl Late {
     }
 }
 
-/// Whether the loader's module is the one of the map: not another that was loaded where that one was.
-fn is_same(memory: &OwnMemory<'_>, record: &Record, bias: u64, name: u64) -> bool {
-    /// Bytes of the search table that are compared: its length, and where the first functions are.
-    const TABLE: usize = 128;
-    let mut byte = [0];
-    let ends = record.path.iter().chain(&[0]).zip(name..);
-    let named = ends.into_iter().all(|(expected, at)| memory.read(at, &mut byte).is_ok() && byte == [*expected]);
-    let table = record.unwind.eh_frame_hdr.map_or((0, &[][..]), |hdr| (hdr.address, hdr.bytes));
-    let (address, expected) = (table.0, table.1.get(..TABLE).unwrap_or(table.1));
-    let mut bytes = [0; TABLE];
-    let room = bytes.get_mut(..expected.len()).unwrap_or_default();
-    record.bias == bias && named && memory.read(bias.wrapping_add(address), room).is_ok() && room == expected
-}
-
 /// What unwinders want to know of a late module.
 pub(crate) fn module(index: usize, record: &Record) -> Module<'_> {
     let Record { start, end, bias, unwind, .. } = *record;
     Module { index: usize::MAX.saturating_sub(index), start, end, bias, unwind }
+}
+
+/// Whether this text, which ends with a zero, lies there.
+fn is_text(memory: &OwnMemory<'_>, mut at: u64, text: &[u8]) -> bool {
+    for byte in text.iter().chain(&[0]) {
+        if memory.value(at, 1).ok() != Some(u64::from(*byte)) {
+            return false;
+        }
+        at = at.wrapping_add(1);
+    }
+    true
+}
+
+/// Whether the module with this bias has this build ID: another may have come to where one was. Nothing where its file
+/// header does not lie at its first address, or it has none.
+fn build_id_is(memory: &OwnMemory<'_>, bias: u64, expected: &[u8]) -> Option<bool> {
+    const PT_NOTE: u64 = 4;
+    const GNU_BUILD_ID: u64 = 3;
+    const HEADERS: u64 = 64;
+    const NOTES: u64 = 64;
+    let mut magic = [0; 4];
+    memory.read(bias, &mut magic).ok().filter(|()| magic == *b"\x7fELF")?;
+    let headers = bias.checked_add(memory.word(bias.checked_add(32)?).ok()?)?;
+    let (size, count) = (memory.value(bias.checked_add(54)?, 2).ok()?, memory.value(bias.checked_add(56)?, 2).ok()?);
+    for index in 0..count.min(HEADERS) {
+        let header = headers.checked_add(index.checked_mul(size)?)?;
+        if memory.value(header, 4).ok()? != PT_NOTE {
+            continue;
+        }
+        let mut at = bias.wrapping_add(memory.word(header.checked_add(16)?).ok()?);
+        let end = at.checked_add(memory.word(header.checked_add(40)?).ok()?)?;
+        for _ in 0..NOTES {
+            if at >= end {
+                break;
+            }
+            let [owner, length, kind] = [0, 4, 8].map(|offset| memory.value(at.wrapping_add(offset), 4).ok());
+            let value = at.checked_add(12)?.checked_add(owner?.next_multiple_of(4))?;
+            if kind? == GNU_BUILD_ID && owner? == 4 {
+                let same = |(at, byte): (u64, &u8)| memory.value(at, 1).ok() == Some(u64::from(*byte));
+                let is_as_long = u64::try_from(expected.len()) == Ok(length?);
+                return Some(is_as_long && (value..).zip(expected).all(same));
+            }
+            at = value.checked_add(length?.next_multiple_of(4))?;
+        }
+    }
+    None
 }
 
 struct Copied {

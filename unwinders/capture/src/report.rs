@@ -329,6 +329,7 @@ impl<'p> Report<'p> {
         let mut index = 0_usize;
         loop {
             match self.plan.modules.at(index) {
+                Ok(Some(module)) if self.around.late().replaces(module) => {}
                 Ok(Some(module)) => {
                     // The loader does not name the program itself.
                     let path = if module.path.is_empty() { self.program.path() } else { module.path };
@@ -352,7 +353,7 @@ impl<'p> Report<'p> {
         let mut index = 0_usize;
         while let Ok(Some(module)) = self.plan.modules.at(index) {
             for (low, high) in module.code.iter().filter_map(|(low, high)| self.seen.part(index, *low, *high)) {
-                if unchanged::is_unchanged(pagemap, low, high) {
+                if !self.around.late().replaces(module) && unchanged::is_unchanged(pagemap, low, high) {
                     let _ = self.record.put(&Item::Unchanged { low, high });
                 }
             }

@@ -61,6 +61,10 @@ pub fn request(plan: &Plan, occasion: Occasion, message: &[u8]) -> Answer {
     }
     put(&mut information, VALUE, &request.own.to_le_bytes());
     let bit = u32::try_from(plan.request).ok().and_then(|signal| signal.checked_sub(1)).ok_or(Errno(22))?;
+    if syscall::pending()? & 1_u64 << bit != 0 {
+        // Somebody sent it and means to wait for it: unblocked, it would be the end of the program.
+        return Err(Errno::EAGAIN);
+    }
     let blocked = syscall::unblock(1_u64 << bit)?;
     // SAFETY: our own handler answers it, before this call returns.
     let queued = unsafe { syscall::queue_signal(process, syscall::thread_id(), plan.request, &information) };

@@ -8,9 +8,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// A stack of ours, with what has to be known about whoever is on it.
 #[derive(Debug)]
-#[repr(C)]
 pub struct HandlerStack {
-    /// The thread that is on it; 0 for nobody. First, for the entry clears it when it has left the stack.
+    /// The thread that is on it; 0 for nobody.
     owner: AtomicU32,
     low: usize,
     high: usize,
@@ -79,6 +78,11 @@ impl HandlerStack {
             self.dropped.store(0, Ordering::Relaxed);
         }
         claimed
+    }
+
+    /// Gives it back: nobody is on it any more.
+    pub(crate) fn release(&self) {
+        self.owner.store(0, Ordering::Release);
     }
 
     /// Where [`crate::attempt`] keeps its stack pointer.

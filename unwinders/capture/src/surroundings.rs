@@ -46,7 +46,12 @@ impl Modules for Surroundings<'_> {
             let is_code = self.late.code(index).iter().any(|(low, high)| (*low..*high).contains(&address));
             return if is_code { Mapping::Code } else { Mapping::Data };
         }
-        match self.modules.mapping(address) {
+        // Where another came, what the map says is of the one before.
+        let replaced = self
+            .modules
+            .look_up(address)
+            .is_ok_and(|(found, _)| found.is_some_and(|found| self.late.replaces(found.record)));
+        match Some(self.modules.mapping(address)).filter(|_| !replaced).unwrap_or(Mapping::Unknown) {
             Mapping::Unknown => match self.mappings.at(address) {
                 Ok(Some(mapped)) if mapped.may(Mapped::EXECUTABLE) => Mapping::Code,
                 Ok(Some(_)) => Mapping::Data,

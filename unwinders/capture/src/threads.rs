@@ -125,6 +125,12 @@ pub fn add_room(room: &'static Room) {
     }
 }
 
+/// The signal that asks, as a mask: none while none does.
+pub(crate) fn mask() -> u64 {
+    let bit = asked::signal().ok().and_then(|signal| u32::try_from(signal).ok()?.checked_sub(1));
+    bit.map_or(0, |bit| 1_u64 << bit)
+}
+
 /// For how many threads there is room.
 pub fn room() -> usize {
     rooms().map(|room| room.slots.len()).fold(0, usize::saturating_add)
