@@ -306,9 +306,9 @@ fn reported_once(left: &Left) -> Result<(), Failed> {
 /// Two libraries of glibc's that are empty and of the same size.
 fn replaced(directory: &Path) {
     let open = |name: &CStr| {
-        // SAFETY: glibc's own, which do nothing when they are loaded. A handle is a `struct link_map`, whose first word is
-        // the load bias.
+        // SAFETY: glibc's own, which do nothing when they are loaded.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
+        // SAFETY: a handle is a `struct link_map`, whose first word is the load bias.
         (handle, unsafe { handle.cast::<usize>().read() })
     };
     let (first, bias) = open(c"libutil.so.1");
