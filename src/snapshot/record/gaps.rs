@@ -58,7 +58,7 @@ fn seconds(ns: u64) -> String {
     format!("{:?}", std::time::Duration::from_nanos(ns))
 }
 
-/// A fault, as its number says.
+/// A fault, as its numbers are called.
 fn fault(signal: i32, code: i32, address: u64) -> String {
     let name = match signal {
         libc::SIGSEGV => "SIGSEGV",
@@ -69,5 +69,11 @@ fn fault(signal: i32, code: i32, address: u64) -> String {
         libc::SIGSYS => "SIGSYS",
         _ => return format!("signal {signal} (code {code})"),
     };
-    format!("{name} (code {code}) at {address:#x}")
+    let code = match (signal, code) {
+        (libc::SIGSEGV, 1) => "SEGV_MAPERR".to_owned(),
+        (libc::SIGSEGV, 2) => "SEGV_ACCERR".to_owned(),
+        (libc::SIGBUS, 2) => "BUS_ADRERR".to_owned(),
+        _ => format!("code {code}"),
+    };
+    format!("{name} ({code}) at {address:#x}")
 }

@@ -9,24 +9,40 @@ use surestack_walk::{CodeAddress, Register, Regs};
 #[inline(always)]
 pub fn here() -> Regs {
     let mut words = [0_u64; 8];
-    // SAFETY: writes to `words` only.
-    unsafe {
-        core::arch::asm!(
-            "lea {scratch}, [rip]",
-            "mov [{words}], {scratch}",
-            "mov [{words} + 8], rsp",
-            "mov [{words} + 16], rbp",
-            "mov [{words} + 24], rbx",
-            "mov [{words} + 32], r12",
-            "mov [{words} + 40], r13",
-            "mov [{words} + 48], r14",
-            "mov [{words} + 56], r15",
-            words = in(reg) &raw mut words,
-            scratch = out(reg) _,
-            options(nostack, preserves_flags),
-        );
-    }
+    // SAFETY: it writes to the eight words and to nothing else.
+    unsafe { surestack_here(&mut words) };
     kept(&words)
+}
+
+// A function of its own: code that takes an address inside itself looks, to whoever reads the instructions, as if it were
+// jumped to there.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+core::arch::global_asm!(
+    ".pushsection .text.surestack_here,\"ax\",@progbits",
+    ".globl surestack_here",
+    ".hidden surestack_here",
+    ".type surestack_here,@function",
+    "surestack_here:",
+    ".cfi_startproc",
+    "mov rax, qword ptr [rsp]",
+    "mov qword ptr [rdi], rax",
+    "lea rax, [rsp + 8]",
+    "mov qword ptr [rdi + 8], rax",
+    "mov qword ptr [rdi + 16], rbp",
+    "mov qword ptr [rdi + 24], rbx",
+    "mov qword ptr [rdi + 32], r12",
+    "mov qword ptr [rdi + 40], r13",
+    "mov qword ptr [rdi + 48], r14",
+    "mov qword ptr [rdi + 56], r15",
+    "ret",
+    ".cfi_endproc",
+    ".size surestack_here, . - surestack_here",
+    ".popsection",
+);
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+unsafe extern "C" {
+    fn surestack_here(words: &mut [u64; 8]);
 }
 
 /// There is nothing here yet.
