@@ -21,6 +21,17 @@ extern "C" fn surestack_test_target(end: &AtomicBool, ready: &AtomicUsize) {
     black_box(ready);
 }
 
+/// The same, of the one test that looks again when its thread has left.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn surestack_test_left(end: &AtomicBool, ready: &AtomicUsize) {
+    while !end.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+        ready.store(ready.load(Ordering::Relaxed).max(1), Ordering::Relaxed);
+    }
+    black_box((end, ready));
+}
+
 /// What is not.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -52,7 +63,13 @@ fn request() -> Request<'static> {
     Request { names, vouches: vec![Vouch::NoJumps], ..Request::default() }
 }
 
+fn left() -> Request<'static> {
+    Request { names: Named::list("surestack_test_left vouch").unwrap(), ..request() }
+}
+
 fn untouched() -> Request<'static> {
+    // So that it is linked.
+    black_box(surestack_test_untouched as *const ());
     Request { names: Named::list("surestack_test_untouched vouch").unwrap(), ..request() }
 }
 
@@ -130,12 +147,13 @@ fn a_thread_that_is_in_a_target_is_named_with_the_frame() {
     static LEAVE: AtomicBool = AtomicBool::new(false);
     let threads = Threads::start(2, |number, end, ready| {
         if number == 0 {
-            surestack_test_target(&LEAVE, ready);
+            ready.fetch_add(1, Ordering::Relaxed);
+            surestack_test_left(&LEAVE, ready);
         }
         surestack_test_other(end, ready);
     });
     for _ in 0..3 {
-        let checked = check_self(&request(), &Options::default()).unwrap();
+        let checked = check_self(&left(), &Options::default()).unwrap();
         assert!(checked.permit().is_none());
         let answer = checked.answer().unwrap();
         let blocked = |standing: &Standing| matches!(standing, Standing::Blocked { wait: Some(_), .. });
@@ -147,7 +165,7 @@ fn a_thread_that_is_in_a_target_is_named_with_the_frame() {
     // would: libc keeps it, with whatever was on it.)
     LEAVE.store(true, Ordering::Relaxed);
     std::thread::sleep(Duration::from_millis(200));
-    let answer = check_self(&request(), &Options::default()).unwrap().answer().unwrap();
+    let answer = check_self(&left(), &Options::default()).unwrap().answer().unwrap();
     assert_eq!(answer.decision.overall, Overall::Apply, "{:#?}", answer.decision);
     drop(threads);
 }
