@@ -99,11 +99,9 @@ mod number {
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
     pub const OPENAT: usize = 257;
-    pub const UNLINKAT: usize = 263;
     pub const RENAMEAT: usize = 264;
     pub const LINKAT: usize = 265;
     pub const PPOLL: usize = 271;
-    pub const DUP3: usize = 292;
     pub const RT_TGSIGQUEUEINFO: usize = 297;
 }
 
@@ -200,12 +198,6 @@ pub fn close(file: Descriptor) -> Answer {
     unsafe { call(number::CLOSE, [word(file), 0, 0, 0, 0, 0]) }.map(|_| ())
 }
 
-/// `dup3(2)`.
-pub fn duplicate_to(from: Descriptor, to: Descriptor) -> Answer {
-    // SAFETY: no memory of ours depends on it.
-    unsafe { call(number::DUP3, [word(from), word(to), 0, 0, 0, 0]) }.map(|_| ())
-}
-
 /// `linkat(2)`, following symbolic links.
 pub fn link_at(from: &CStr, directory: Descriptor, name: &CStr) -> Answer {
     const AT_FDCWD: i32 = -100;
@@ -220,12 +212,6 @@ pub fn rename_at(directory: Descriptor, from: &CStr, to: &CStr) -> Answer {
     let [from, to] = [from, to].map(|path| path.as_ptr().expose_provenance());
     // SAFETY: the kernel reads the paths.
     unsafe { call(number::RENAMEAT, [word(directory), from, word(directory), to, 0, 0]) }.map(|_| ())
-}
-
-/// `unlinkat(2)`.
-pub fn unlink_at(directory: Descriptor, name: &CStr) -> Answer {
-    // SAFETY: the kernel reads the path.
-    unsafe { call(number::UNLINKAT, [word(directory), name.as_ptr().expose_provenance(), 0, 0, 0, 0]) }.map(|_| ())
 }
 
 /// `ioctl(2)` with a structure.
