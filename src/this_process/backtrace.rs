@@ -114,4 +114,13 @@ impl Take for Pcs<'_> {
         self.depth += 1;
         ControlFlow::Continue(())
     }
+
+    #[inline(always)]
+    fn take_called(&mut self, frames: impl ExactSizeIterator<Item = (u64, u64)>) -> usize {
+        let places = self.pcs.get_mut(self.depth..).unwrap_or_default();
+        let taken = frames.len().min(places.len());
+        places.iter_mut().zip(frames).for_each(|(place, (pc, _))| *place = pc);
+        self.depth += taken;
+        taken
+    }
 }

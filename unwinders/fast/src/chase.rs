@@ -42,6 +42,19 @@ pub struct Passed {
 pub trait Take {
     /// The next one. Breaks off where no more are wanted.
     fn take(&mut self, frame: Passed) -> ControlFlow<()>;
+
+    /// The next ones, called, each with its pc and stack pointer. How many of them were wanted.
+    #[inline(always)]
+    fn take_called(&mut self, frames: impl ExactSizeIterator<Item = (u64, u64)>) -> usize {
+        let mut taken = 0;
+        for (pc, sp) in frames {
+            if self.take(called(pc, sp)).is_break() {
+                break;
+            }
+            taken += 1;
+        }
+        taken
+    }
 }
 
 /// What a chase goes over.
@@ -299,21 +312,25 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
     ) -> ControlFlow<(), State> {
         let mut passed = 0;
         let all = loop {
-            let rest = memory.beyond(met).get(passed..).unwrap_or_default();
+            let at = met + passed;
             let room = self.ground.budget.saturating_sub(self.index);
-            let mut same = 0;
-            for entry in rest.iter().take(room) {
-                if entry.slot & (CHECK | REDO) != 0 || !self.returns_to(entry) {
-                    break;
-                }
-                if take.take(called(entry.key, entry.sp)).is_break() {
-                    memory.keeps(met + passed + same);
-                    return ControlFlow::Break(());
-                }
-                same += 1;
+            let plain = memory.plain(at);
+            let plain = plain.get(..room).unwrap_or(plain);
+            // On one stack each lies above the one before.
+            if plain.last().is_some_and(|last| last.sp > self.stack.high) {
+                break false;
+            }
+            let same = self.same(plain);
+            let taken = take.take_called(plain.iter().take(same).map(|entry| (entry.key, entry.sp)));
+            if taken < same {
+                memory.keeps(at + taken);
+                return ControlFlow::Break(());
             }
             (self.index, passed) = (self.index + same, passed + same);
-            let Some(entry) = rest.get(same).copied() else { break true };
+            if same < plain.len() {
+                break false;
+            }
+            let Some(entry) = memory.entry(met + passed + 1) else { break true };
             let Some(frame) = memory.entry(met + passed).and_then(|callee| self.still(&callee, &entry)) else {
                 break false;
             };
@@ -329,6 +346,21 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
         };
         if all { memory.joins() } else { memory.keeps(met + passed) }
         ControlFlow::Continue(last)
+    }
+
+    /// To how many of these, from the first on, the words below them still lead.
+    #[inline(always)]
+    fn same(&self, plain: &[Entry]) -> usize {
+        let differs = |entry: &Entry| match self.ground.words.word(entry.sp.wrapping_sub(WORD)) {
+            Some(word) => word ^ entry.key,
+            None => 1,
+        };
+        // Four at a time: none of the loads waits for another.
+        let (fours, _) = plain.as_chunks::<4>();
+        let all = |[a, b, c, d]: &[Entry; 4]| differs(a) | differs(b) | differs(c) | differs(d) == 0;
+        let same = 4 * fours.iter().take_while(|four| all(four)).count();
+        let rest = plain.get(same..).unwrap_or_default();
+        same + rest.iter().take_while(|entry| differs(entry) == 0).count()
     }
 
     /// Whether the word below a remembered frame still leads there.

@@ -32,6 +32,8 @@ pub(crate) const CHECK: u64 = 1 << 49;
 pub(crate) const REDO: u64 = 1 << 50;
 /// The rule at its pc took its frame pointer.
 const USES: u64 = 1 << 51;
+/// Where a slot says how many of the frames behind this one need nothing but their return address compared.
+const PLAIN: u32 = 52;
 /// The address in a slot.
 pub(crate) const ADDRESS: u64 = (1 << 48) - 1;
 
@@ -126,8 +128,8 @@ pub(crate) trait Recall {
     fn meets(&mut self, state: &State, arrival: Arrival) -> Option<usize>;
     /// A remembered frame.
     fn entry(&self, at: usize) -> Option<Entry>;
-    /// Those behind it.
-    fn beyond(&self, at: usize) -> &[Entry];
+    /// Those behind it to which the return address alone leads, all on one stack.
+    fn plain(&self, at: usize) -> &[Entry];
     /// From where both met to the last frame everything is as it was.
     fn joins(&mut self);
     /// From where both met to `last` everything is as it was, and then no more.
@@ -156,7 +158,7 @@ impl Recall for Forgetful {
         None
     }
 
-    fn beyond(&self, _at: usize) -> &[Entry] {
+    fn plain(&self, _at: usize) -> &[Entry] {
         &[]
     }
 
@@ -214,7 +216,7 @@ impl Recall for Recalling<'_> {
         self.met = met;
         let entry = self.memory.entries.get_mut(met).filter(|entry| entry.is(state))?;
         // The frames below it may have saved its frame pointer elsewhere.
-        (entry.fp, entry.slot) = (state.fp, checked(arrival.slot | entry.slot & (NEEDED | USES)));
+        (entry.fp, entry.slot) = (state.fp, checked(arrival.slot | entry.slot & (NEEDED | USES | !0 << PLAIN)));
         self.uses(arrival.used);
         Some(met)
     }
@@ -225,8 +227,9 @@ impl Recall for Recalling<'_> {
     }
 
     #[inline(always)]
-    fn beyond(&self, at: usize) -> &[Entry] {
-        self.memory.entries.get(at + 1..).unwrap_or_default()
+    fn plain(&self, at: usize) -> &[Entry] {
+        let count = self.memory.entries.get(at).map_or(0, |entry| usize::try_from(entry.slot >> PLAIN).unwrap_or(0));
+        self.memory.entries.get(at + 1..at + 1 + count).unwrap_or_default()
     }
 
     fn joins(&mut self) {
@@ -287,7 +290,8 @@ impl Recall for Recalling<'_> {
             let Some(entry) = memory.entries.get_mut(at) else { continue };
             // By its own rule, or by one above that has it from here.
             let needed = entry.slot & USES != 0 || caller.slot & NEEDED != 0 && caller.slot & ADDRESS == 0;
-            let slot = entry.slot & (ADDRESS | REDO | USES);
+            let plain = if at + 1 == DEPTH || caller.slot & (CHECK | REDO) != 0 { 0 } else { (caller.slot >> PLAIN) + 1 };
+            let slot = entry.slot & (ADDRESS | REDO | USES) | plain << PLAIN;
             entry.slot = checked(if needed { slot | NEEDED } else { slot });
             caller = *entry;
         }
