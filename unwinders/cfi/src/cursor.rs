@@ -62,7 +62,7 @@ impl<'a> Cursor<'a> {
         Ok(Self { rest: taken, end })
     }
 
-    /// An unsigned LEB128 number of up to 28 bits.
+    /// An unsigned LEB128 number of up to 28 bits, so that it is the same number when signed.
     #[inline(always)]
     pub fn unsigned(&mut self) -> Result<u32, Unusual> {
         let first = self.byte()?;

@@ -7,10 +7,10 @@
 
 use crate::reference::Search;
 use crate::{
-    CfaRule, Compact, CompactCfa, CompactExpression, CompactRule, Entry, Expression, Function, Header, Lookup, Origin,
-    Row, Rows, Rule, Rules, Unusual,
+    CfaRule, CompactCfa, CompactExpression, CompactRule, Entry, Expression, Function, Header, Lookup, Origin, Row,
+    Rows, Rule, Unusual,
 };
-use surestack_walk::{Arch, Code, CodeAddress, Error, Module, Root, RowSource, Section, Target, Why};
+use surestack_walk::{Code, CodeAddress, Error, Module, Root, RowSource, Target, Why};
 
 /// Rows of the modules' own unwind sections: `.eh_frame` first, `.debug_frame` where that has nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,99 +27,73 @@ impl Rows for DwarfRows {
             return Ok(Lookup::Missing(Why::NoModule));
         };
         let search = Search { module, arch: target.arch, pc: pc.lookup() };
-        let row = match Decoded::find(&module, pc.lookup()).and_then(|found| match found {
-            Some(found) => found.row(target.arch, module.bias).map(Some),
-            None => Ok(None),
-        }) {
-            Ok(Some(row)) => Some(row),
-            Ok(None) => search.in_debug_frame()?,
+        let mut row = Row::EMPTY;
+        let other = match decode(&search, &mut row) {
+            Ok(true) => return Ok(Lookup::Row(lend(&mut row, target, look))),
+            Ok(false) => search.in_debug_frame()?,
             Err(Unusual) => search.any_row()?,
         };
-        Ok(lend(row, target, &module, look))
-    }
-}
-
-/// Lends `row`, or says why there is none.
-pub(crate) fn lend<T>(
-    row: Option<Row<'_>>,
-    target: &Target<'_>,
-    module: &Module<'_>,
-    look: impl FnOnce(&Row<'_>) -> T,
-) -> Lookup<T> {
-    match row {
-        Some(mut row) => {
-            // Its own entry does not say so in glibc, and what it gives for a caller is rubbish.
-            if starts_context(target, row.function.0) {
-                row.entry = Entry::Outermost(Root::ContextEntry);
-            }
-            Lookup::Row(look(&row))
-        }
-        None if module.unwind.eh_frame.is_none() && module.unwind.debug_frame.is_none() => {
-            Lookup::Missing(Why::NoTable)
-        }
-        None => Lookup::Missing(Why::NoRow),
-    }
-}
-
-/// Whether the code at `function` is what the first function of a `makecontext` stack returns to.
-fn starts_context(target: &Target<'_>, function: u64) -> bool {
-    Code::at(target.memory, function).starts_with_any(target.arch.context_entries.iter().copied())
-}
-
-/// A row by our own reader.
-struct Decoded<'m> {
-    section: Section<'m>,
-    function: Function<'m>,
-    row: Compact,
-}
-
-impl<'m> Decoded<'m> {
-    /// The row for the target's address `pc` in `.eh_frame`, `None` when no entry covers it.
-    #[inline]
-    fn find(module: &Module<'m>, pc: u64) -> Result<Option<Self>, Unusual> {
-        let Some(section) = module.unwind.eh_frame else { return Ok(None) };
-        let header = module.unwind.eh_frame_hdr.and_then(Header::parse).ok_or(Unusual)?;
-        let linked = pc.wrapping_sub(module.bias);
-        let Some(fde) = header.lookup(linked) else { return Ok(None) };
-        let function = Function::at(section, fde)?;
-        Ok(function.row_at(linked)?.map(|row| Self { section, function, row }))
-    }
-
-    /// The same with the target's addresses and registers.
-    #[inline]
-    fn row(&self, arch: &Arch, bias: u64) -> Result<Row<'m>, Unusual> {
-        let here = |linked: u64| linked.wrapping_add(bias);
-        let register = |number: u8| arch.register(u16::from(number)).ok_or(Unusual);
-        let mut rules = Rules::default();
-        for (number, rule) in self.row.rules() {
-            let rule = match rule {
-                CompactRule::Undefined => Rule::Undefined,
-                CompactRule::SameValue => Rule::SameValue,
-                CompactRule::Offset(offset) => Rule::Offset(i64::from(offset)),
-                CompactRule::ValOffset(offset) => Rule::ValOffset(i64::from(offset)),
-                CompactRule::Register(other) => Rule::Register(register(other)?),
-                CompactRule::Expression(bytes) => Rule::Expression(bytes.into()),
-                CompactRule::ValExpression(bytes) => Rule::ValExpression(bytes.into()),
-            };
-            if !rules.set(register(number)?, rule) {
-                return Err(Unusual);
-            }
-        }
-        Ok(Row {
-            start: here(self.row.start),
-            end: here(self.row.end),
-            function: (here(self.function.start), here(self.function.end)),
-            origin: Origin::Cfi(RowSource::EhFrame),
-            entry: if self.function.is_signal_frame { Entry::Signal } else { Entry::Called },
-            cfa: match self.row.cfa {
-                CompactCfa::Register(number, offset) => CfaRule::Register(register(number)?, i64::from(offset)),
-                CompactCfa::Expression(bytes) => CfaRule::Expression(bytes.into()),
-            },
-            return_register: register(self.function.return_register)?,
-            rules,
-            expressions: self.section.bytes,
+        Ok(match other {
+            Some(mut row) => Lookup::Row(lend(&mut row, target, look)),
+            None => Lookup::Missing(missing(&module)),
         })
     }
+}
+
+/// Lends a row that was found.
+#[inline]
+pub(crate) fn lend<T>(row: &mut Row<'_>, target: &Target<'_>, look: impl FnOnce(&Row<'_>) -> T) -> T {
+    // What the first function of a `makecontext` stack returns to. Its own entry does not say so in glibc, and what it
+    // gives for a caller is rubbish.
+    if Code::at(target.memory, row.function.0).starts_with_any(target.arch.context_entries.iter().copied()) {
+        row.entry = Entry::Outermost(Root::ContextEntry);
+    }
+    look(row)
+}
+
+/// Why there is no row.
+pub(crate) fn missing(module: &Module<'_>) -> Why {
+    if module.unwind.eh_frame.is_none() && module.unwind.debug_frame.is_none() { Why::NoTable } else { Why::NoRow }
+}
+
+/// Writes the row in force into `row` as our own reader finds it in `.eh_frame`; false when no entry covers the pc.
+fn decode<'m>(search: &Search<'_, 'm>, row: &mut Row<'m>) -> Result<bool, Unusual> {
+    let (bias, unwind) = (search.module.bias, &search.module.unwind);
+    let Some(section) = unwind.eh_frame else { return Ok(false) };
+    let header = unwind.eh_frame_hdr.and_then(Header::parse).ok_or(Unusual)?;
+    let linked = search.pc.wrapping_sub(bias);
+    let Some(fde) = header.lookup(linked) else { return Ok(false) };
+    let function = Function::at(section, fde)?;
+    let Some(found) = function.row_at(linked)? else { return Ok(false) };
+
+    let here = |linked: u64| linked.wrapping_add(bias);
+    let register = |number: u8| search.arch.register(u16::from(number)).ok_or(Unusual);
+    row.start = here(found.start);
+    row.end = here(found.end);
+    row.function = (here(function.start), here(function.end));
+    row.origin = Origin::Cfi(RowSource::EhFrame);
+    row.entry = if function.is_signal_frame { Entry::Signal } else { Entry::Called };
+    row.cfa = match found.cfa {
+        CompactCfa::Register(number, offset) => CfaRule::Register(register(number)?, i64::from(offset)),
+        CompactCfa::Expression(bytes) => CfaRule::Expression(bytes.into()),
+    };
+    row.return_register = register(function.return_register)?;
+    row.expressions = section.bytes;
+    for (number, rule) in found.rules() {
+        let rule = match rule {
+            CompactRule::Undefined => Rule::Undefined,
+            CompactRule::SameValue => Rule::SameValue,
+            CompactRule::Offset(offset) => Rule::Offset(i64::from(offset)),
+            CompactRule::ValOffset(offset) => Rule::ValOffset(i64::from(offset)),
+            CompactRule::Register(other) => Rule::Register(register(other)?),
+            CompactRule::Expression(bytes) => Rule::Expression(bytes.into()),
+            CompactRule::ValExpression(bytes) => Rule::ValExpression(bytes.into()),
+        };
+        if !row.rules.add(register(number)?, rule) {
+            return Err(Unusual);
+        }
+    }
+    Ok(true)
 }
 
 impl From<CompactExpression> for Expression {

@@ -28,6 +28,8 @@ pub struct Function<'a> {
     pub return_register: u8,
     pub(crate) code_factor: u32,
     pub(crate) data_factor: i32,
+    /// Offset of `program` in the section.
+    pub(crate) base: u32,
     /// The instructions of the CIE.
     pub(crate) initial: Cursor<'a>,
     /// The instructions of the FDE.
@@ -39,7 +41,6 @@ impl<'a> Function<'a> {
     ///
     /// # Errors
     /// What is there is no FDE, or one that gimli is to read.
-    #[inline]
     pub fn at(section: Section<'a>, fde: u64) -> Result<Self, Unusual> {
         let offset = usize::try_from(fde.checked_sub(section.address).ok_or(Unusual)?).map_err(|_| Unusual)?;
         let mut entry = Cursor::entry(section.bytes, offset)?;
@@ -63,12 +64,14 @@ impl<'a> Function<'a> {
             return_register: common.return_register,
             code_factor: common.code_factor,
             data_factor: common.data_factor,
+            base: u32::try_from(entry.offset()).map_err(|_| Unusual)?,
             initial: common.instructions,
             program: entry,
         })
     }
 
     /// Whether the linked address is one of its code.
+    #[inline]
     pub fn contains(&self, linked: u64) -> bool {
         (self.start..self.end).contains(&linked)
     }

@@ -4,9 +4,6 @@ use crate::cursor::Cursor;
 use crate::{Compact, CompactCfa, CompactExpression, CompactRule, Function, Unusual};
 use core::ops::ControlFlow;
 
-/// `DW_CFA_remember_state` deeper than this is left to gimli (gcc and clang nest once, hand-written code twice).
-const REMEMBERED: usize = 2;
-
 impl Function<'_> {
     /// Lends every row to `see`, in their order, until it breaks off. They cover the function without a gap, and none
     /// is empty.
@@ -14,7 +11,8 @@ impl Function<'_> {
     /// # Errors
     /// The rows from there on are for gimli to find.
     pub fn rows(&self, see: &mut impl FnMut(&Compact) -> ControlFlow<()>) -> Result<(), Unusual> {
-        let mut run = Run::of(self)?;
+        let mut run = Run::new(self);
+        run.begin()?;
         let ended = run.follow(self.program, |row, next| {
             row.end = next;
             let seen = if row.start < row.end { see(row) } else { ControlFlow::Continue(()) };
@@ -32,12 +30,12 @@ impl Function<'_> {
     ///
     /// # Errors
     /// It is for gimli to find.
-    #[inline]
     pub fn row_at(&self, linked: u64) -> Result<Option<Compact>, Unusual> {
         if !self.contains(linked) {
             return Ok(None);
         }
-        let mut run = Run::of(self)?;
+        let mut run = Run::new(self);
+        run.begin()?;
         let _ended = run.follow(self.program, |row, next| {
             if next > linked {
                 row.end = next;
@@ -55,22 +53,30 @@ struct Run<'f> {
     function: &'f Function<'f>,
     /// The row as far as it is known.
     row: Compact,
-    /// The one rule that the CIE's instructions set; none while they run.
-    initial: Option<(u8, CompactRule)>,
-    remembered: [Option<Compact>; REMEMBERED],
-    depth: usize,
+    /// The rule that the CIE's instructions gave the return address; not to be asked for while they run.
+    initial: Result<Option<CompactRule>, Unusual>,
+    /// What `DW_CFA_remember_state` kept. Compilers do not nest it, and gimli follows who does.
+    remembered: Option<Compact>,
 }
 
 impl<'f> Run<'f> {
-    /// Before the first instruction of the function's own.
     #[inline(always)]
-    fn of(function: &'f Function<'f>) -> Result<Self, Unusual> {
-        let row = Compact::of(function.start, function.end);
-        let mut run = Self { function, row, initial: None, remembered: [const { None }; REMEMBERED], depth: 0 };
+    fn new(function: &'f Function<'f>) -> Self {
+        let row = Compact::of(function.start, function.end, function.base);
+        Self { function, row, initial: Err(Unusual), remembered: None }
+    }
+
+    /// Follows the CIE's instructions.
+    #[inline(always)]
+    fn begin(&mut self) -> Result<(), Unusual> {
         // Rows within a CIE mean nothing, and no CIE for x86_64 says more than where the return address is.
-        let _ended = run.follow(function.initial, |_, _| Err(Unusual))?;
-        run.initial = Some(run.row.only_rule().filter(|_| run.depth == 0).ok_or(Unusual)?);
-        Ok(run)
+        let _ended = self.follow(self.function.initial, |_, _| Err(Unusual))?;
+        let initial = self.row.rule(self.function.return_register);
+        if self.row.has_other_rules(self.function.return_register) || self.remembered.is_some() {
+            return Err(Unusual);
+        }
+        self.initial = Ok(initial);
+        Ok(())
     }
 
     /// Follows instructions to the end, or until `next_row` breaks off: it is called with the row and where the next
@@ -100,7 +106,7 @@ impl<'f> Run<'f> {
                     ADVANCE_LOC2 => u32::from(u16::from_le_bytes(rest.bytes()?)),
                     ADVANCE_LOC4 => u32::from_le_bytes(rest.bytes()?),
                     DEF_CFA_OFFSET => {
-                        self.cfa_offset(plain(rest.unsigned()?)?)?;
+                        self.cfa_offset(rest.unsigned()?.cast_signed())?;
                         continue;
                     }
                     _ => {
@@ -120,7 +126,7 @@ impl<'f> Run<'f> {
     /// Where the row after this one begins. A row that reaches beyond its function is none that a compiler writes.
     #[inline(always)]
     fn advanced(&self, distance: u32) -> Result<u64, Unusual> {
-        let bytes = u64::from(distance).checked_mul(u64::from(self.function.code_factor)).ok_or(Unusual)?;
+        let bytes = u64::from(distance) * u64::from(self.function.code_factor);
         self.row.start.checked_add(bytes).filter(|next| *next <= self.function.end).ok_or(Unusual)
     }
 
@@ -128,17 +134,17 @@ impl<'f> Run<'f> {
     fn other(&mut self, instruction: u8, mut rest: Cursor<'f>) -> Result<Cursor<'f>, Unusual> {
         match instruction {
             REMEMBER_STATE => {
-                *self.remembered.get_mut(self.depth).ok_or(Unusual)? = Some(self.row);
-                self.depth += 1;
+                if self.remembered.replace(self.row).is_some() {
+                    return Err(Unusual);
+                }
             }
             RESTORE_STATE => {
-                self.depth = self.depth.checked_sub(1).ok_or(Unusual)?;
                 let start = self.row.start;
-                self.row = self.remembered.get(self.depth).copied().flatten().ok_or(Unusual)?;
+                self.row = self.remembered.take().ok_or(Unusual)?;
                 self.row.start = start;
             }
             RESTORE_EXTENDED => self.restore(rest.unsigned()?)?,
-            DEF_CFA => self.row.cfa = CompactCfa::Register(register(&mut rest)?, plain(rest.unsigned()?)?),
+            DEF_CFA => self.row.cfa = CompactCfa::Register(register(&mut rest)?, rest.unsigned()?.cast_signed()),
             DEF_CFA_SF => {
                 self.row.cfa = CompactCfa::Register(register(&mut rest)?, self.factored_signed(rest.signed()?)?);
             }
@@ -175,13 +181,16 @@ impl<'f> Run<'f> {
 
     #[inline(always)]
     fn set(&mut self, register: u32, rule: CompactRule) -> Result<(), Unusual> {
-        if self.row.set(register, Some(rule)) { Ok(()) } else { Err(Unusual) }
+        self.row.set(register, rule).ok_or(Unusual)
     }
 
     /// Gives a register the rule that the CIE has for it.
     fn restore(&mut self, register: u32) -> Result<(), Unusual> {
-        let (ruled, rule) = self.initial.ok_or(Unusual)?;
-        if self.row.set(register, (u32::from(ruled) == register).then_some(rule)) { Ok(()) } else { Err(Unusual) }
+        match self.initial? {
+            Some(rule) if register == u32::from(self.function.return_register) => self.row.set(register, rule),
+            _ => self.row.clear(register),
+        }
+        .ok_or(Unusual)
     }
 
     #[inline(always)]
@@ -193,18 +202,13 @@ impl<'f> Run<'f> {
 
     #[inline(always)]
     fn factored(&self, number: u32) -> Result<i32, Unusual> {
-        self.factored_signed(plain(number)?)
+        self.factored_signed(number.cast_signed())
     }
 
     #[inline(always)]
     fn factored_signed(&self, number: i32) -> Result<i32, Unusual> {
         number.checked_mul(self.function.data_factor).ok_or(Unusual)
     }
-}
-
-#[inline(always)]
-fn plain(number: u32) -> Result<i32, Unusual> {
-    i32::try_from(number).map_err(|_| Unusual)
 }
 
 /// A register that has a place in a row.

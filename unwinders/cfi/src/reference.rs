@@ -1,6 +1,6 @@
 //! Rows read by gimli: those that our own reader leaves to it, and all of them for whoever holds ours against it.
 
-use crate::dwarf::lend;
+use crate::dwarf::{lend, missing};
 use crate::{CfaRule, Entry, Expression, Header, Lookup, Origin, Row, Rows, Rule, Rules};
 use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindContextStorage, UnwindOffset, UnwindSection};
 use surestack_walk::{Arch, CfiFault, CodeAddress, Error, Module, Register, RowSource, Section, Target, Why};
@@ -36,7 +36,10 @@ impl Rows for ReferenceRows {
             return Ok(Lookup::Missing(Why::NoModule));
         };
         let search = Search { module, arch: target.arch, pc: pc.lookup() };
-        Ok(lend(search.any_row()?, target, &module, look))
+        Ok(match search.any_row()? {
+            Some(mut row) => Lookup::Row(lend(&mut row, target, look)),
+            None => Lookup::Missing(missing(&module)),
+        })
     }
 }
 
