@@ -52,6 +52,13 @@ impl<'a> Cursor<'a> {
         Ok(*bytes)
     }
 
+    /// What follows if these bytes are next.
+    #[inline(always)]
+    pub fn behind<const N: usize>(&self, bytes: &[u8; N]) -> Option<Self> {
+        let (next, rest) = self.rest.split_first_chunk::<N>()?;
+        (next == bytes).then_some(Self { rest, ..*self })
+    }
+
     /// Takes the next `length` bytes apart.
     #[inline(always)]
     pub fn split(&mut self, length: u32) -> Result<Self, Unusual> {

@@ -92,10 +92,25 @@ struct Common<'a> {
     instructions: Cursor<'a>,
 }
 
+/// How the CIE of nearly all code without exception handlers begins, so that it need not be taken apart each time.
+const PLAIN: &[u8; 13] = b"\0\0\0\0\x01zR\0\x01\x78\x10\x01\x1b";
+
 impl<'a> Common<'a> {
     #[inline(always)]
     fn at(section: Section<'a>, offset: usize) -> Result<Self, Unusual> {
         let mut entry = Cursor::entry(section.bytes, offset)?;
+        if let Some(instructions) = entry.behind(PLAIN) {
+            return Ok(Self {
+                code_factor: 1,
+                data_factor: -8,
+                return_register: 16,
+                augmented: true,
+                encoding: 0x1b,
+                lsda: None,
+                is_signal_frame: false,
+                instructions,
+            });
+        }
         // Id 0 and version 1: gcc and clang write no other in `.eh_frame`.
         let [0, 0, 0, 0, 1] = entry.bytes()? else {
             return Err(Unusual);
