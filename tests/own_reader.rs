@@ -6,36 +6,15 @@ mod code;
 use code::Library;
 use std::ops::ControlFlow;
 use std::time::Instant;
-use surestack_cfi::{CfaRule, DwarfRows, Entry, Function, Header, Lookup, ReferenceRows, Row, Rows, Rule};
-use surestack_walk::{Bytes, CodeAddress, Error, Modules, NoEvidence, Register, Registry, Stack, Stop, Target, X86_64};
+use surestack_cfi::{DwarfRows, Function, Header, Lookup, ReferenceRows, Row, Rows};
+use surestack_walk::{Bytes, CodeAddress, Error, Modules, NoEvidence, Registry, Stack, Stop, Target, Why, X86_64};
 
-/// All that a row says.
-#[derive(Debug, PartialEq)]
-struct Said {
-    code: (u64, u64),
-    function: (u64, u64),
-    entry: Entry,
-    cfa: CfaRule,
-    return_register: Register,
-    rules: Vec<(Register, Rule)>,
-    expressions: (*const u8, usize),
-}
-
-impl Said {
-    fn by(row: &Row<'_>) -> Self {
-        let mut rules: Vec<_> = row.rules.iter().collect();
-        rules.sort_unstable_by_key(|(register, _)| *register);
-        let &Row { start, end, function, entry, cfa, return_register, expressions, .. } = row;
-        let expressions = (expressions.as_ptr(), expressions.len());
-        Self { code: (start, end), function, entry, cfa, return_register, rules, expressions }
-    }
-}
-
-/// What `rows` say about an address, and why they do not.
-fn said(rows: &impl Rows, target: &Target<'_>, pc: u64) -> Result<Result<Said, String>, Error> {
-    Ok(match rows.row(target, CodeAddress::Exact(pc), Said::by)? {
-        Lookup::Row(said) => Ok(said),
-        Lookup::Missing(why) => Err(format!("{why:?}")),
+/// The row that `rows` have for an address, its expressions by where they lie, or why there is none.
+fn look_up(rows: &impl Rows, target: &Target<'_>, pc: u64) -> Result<Result<(Row<'static>, *const u8), Why>, Error> {
+    let kept = |row: &Row<'_>| (Row { expressions: &[], ..*row }, row.expressions.as_ptr());
+    Ok(match rows.row(target, CodeAddress::Exact(pc), kept)? {
+        Lookup::Row(row) => Ok(row),
+        Lookup::Missing(why) => Err(why),
     })
 }
 
@@ -87,7 +66,7 @@ fn compare(library: &Library, step: usize) -> Counts {
         }
         for pc in bounds.into_iter().flat_map(|at| [at.wrapping_sub(1), at, at.wrapping_add(1)]) {
             counts.compared += 1;
-            assert_eq!(said(&DwarfRows, &target, pc), said(&ReferenceRows, &target, pc), "{pc:#x}");
+            assert_eq!(look_up(&DwarfRows, &target, pc), look_up(&ReferenceRows, &target, pc), "{pc:#x}");
         }
     }
     counts

@@ -1,4 +1,4 @@
-//! One row as its entry writes it: linked addresses and DWARF numbers, in 104 bytes.
+//! One row as its entry writes it: linked addresses and DWARF numbers, in 112 bytes.
 
 /// A row, decoded and not yet made the target's: how the caller's registers are found from one range of code.
 #[derive(Clone, Copy, Debug)]

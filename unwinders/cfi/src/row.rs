@@ -4,7 +4,7 @@ use core::ops::Range;
 use surestack_walk::{Grade, Register, Root, RowSource};
 
 /// How the caller's registers are found while the pc is in `range`. Addresses are the target's, bias included.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row<'a> {
     /// Code addresses for which the row holds.
     pub start: u64,
@@ -179,6 +179,15 @@ impl Ruled {
         }
     }
 }
+
+/// The same rules, in whatever order they were set.
+impl PartialEq for Rules {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count && self.iter().all(|(register, rule)| other.get(register) == Some(rule))
+    }
+}
+
+impl Eq for Rules {}
 
 impl Default for Rules {
     fn default() -> Self {
