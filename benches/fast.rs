@@ -8,6 +8,8 @@
 
 #[path = "fast/contenders.rs"]
 mod contenders;
+#[path = "fast/gates.rs"]
+mod gates;
 #[path = "fast/instructions.rs"]
 mod instructions;
 #[path = "fast/measure.rs"]

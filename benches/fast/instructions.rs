@@ -58,7 +58,9 @@ pub fn run(contender: &str, stacks: &str) -> Result<(), Box<dyn Error>> {
     } else {
         for _ in 0..TRACES {
             let links = programs.wide(&mut numbers);
-            stack(&links, &mut |leaf| drop(black_box((contender.trace)(leaf, &mut pcs))));
+            stack(&links, &mut |leaf| {
+                black_box((contender.trace)(leaf, &mut pcs));
+            });
         }
         for _ in 0..TRACES {
             let links = programs.wide(&mut numbers);

@@ -33,8 +33,7 @@ impl Cursor {
         unsafe {
             (self.getcontext)(context);
             (self.init_local)(cursor, context);
-            loop {
-                let Some(place) = pcs.get_mut(count) else { break };
+            while let Some(place) = pcs.get_mut(count) {
                 (self.get_reg)(cursor, self.pc, place);
                 count += 1;
                 if (self.step)(cursor) <= 0 {

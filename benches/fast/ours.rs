@@ -11,8 +11,11 @@ const FRAMES: usize = 320;
 /// The names that gates are about.
 pub const WHOLE: &str = "surestack, judged";
 
+/// Before its tables are compiled.
+pub const NOT_READY: &str = "surestack, judged, tables not ready";
+
 /// All of ours.
-pub const OURS: &[Contender] = &[other(WHOLE, prepare, judged)];
+pub const OURS: &[Contender] = &[Contender { show, ..other(WHOLE, prepare, judged) }];
 
 thread_local! {
     static TRACE: RefCell<Box<Trace<FRAMES>>> = RefCell::new(Box::new(Trace::EMPTY));
@@ -25,14 +28,16 @@ fn prepare() -> Result<(), String> {
 }
 
 /// Every frame with how it was found, and the verdict.
-fn judged(_: &Leaf<'_>, pcs: &mut [usize]) -> usize {
+fn judged(_: &Leaf<'_>, _: &mut [usize]) -> usize {
     TRACE.with_borrow_mut(|trace| {
         trace.capture_here();
-        let mut count = 0;
-        for (place, frame) in pcs.iter_mut().zip(trace.frames()) {
-            *place = usize::try_from(frame.pc.value()).unwrap_or(0);
-            count += 1;
-        }
-        count
+        trace.depth()
     })
+}
+
+fn show(pcs: &mut [usize]) {
+    TRACE.with_borrow(|trace| {
+        let frames = trace.frames().map(|frame| usize::try_from(frame.pc.value()).unwrap_or(0));
+        pcs.iter_mut().zip(frames).for_each(|(place, pc)| *place = pc);
+    });
 }

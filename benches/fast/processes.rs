@@ -10,14 +10,19 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::Instant;
 
+/// Passes through the 10,000 functions, and how many of them are for settling: libunwind's cache grows meanwhile, and forgets.
+const PASSES: usize = 9;
+const SETTLED: usize = 4;
+
 /// A kind of process: what tells this program to be one.
 #[derive(Clone, Copy)]
 pub enum Kind {
     /// About 80 frames of every kind, traced twice. Says what preparing, the first and the second trace took in
     /// microseconds of CPU time, the first by the clock, and how many return addresses were found and true.
     First,
-    /// Chains of 60 out of 10,000 functions, each function once, and then each once more in other chains. Says nanoseconds a
-    /// frame of both passes, and how many return addresses of a chain were found and true.
+    /// Chains of 60 out of 10,000 functions, each function once in a pass, and in other chains in the next one. Says
+    /// nanoseconds a frame of the first pass, of the second, and of those in which nothing changes any more; and how many
+    /// return addresses of a chain were found and true.
     Many,
 }
 
@@ -56,7 +61,7 @@ pub fn run(kind: Kind, contender: &str) -> Result<(), Box<dyn Error>> {
     let contender = named(contender)?;
     match kind {
         Kind::First => first(&contender),
-        Kind::Many => twice(&contender),
+        Kind::Many => again_and_again(&contender),
     }
 }
 
@@ -71,10 +76,10 @@ fn first(contender: &Contender) -> Result<(), Box<dyn Error>> {
         let (clock, began) = (Instant::now(), cpu());
         let count = black_box((contender.trace)(leaf, &mut pcs));
         let (first, first_by_clock) = (cpu() - began, clock.elapsed());
+        seen.check(contender, leaf, &mut pcs, count);
         let began = cpu();
         black_box((contender.trace)(leaf, &mut pcs));
         let second = cpu() - began;
-        seen.check(leaf, pcs.get(..count).unwrap_or(&pcs));
         let times = [prepared, first, second, first_by_clock].map(|time| time.as_nanos() as f64 / 1000.0);
         times.iter().for_each(|time| print!("{time} "));
     });
@@ -83,20 +88,21 @@ fn first(contender: &Contender) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn twice(contender: &Contender) -> Result<(), Box<dyn Error>> {
+fn again_and_again(contender: &Contender) -> Result<(), Box<dyn Error>> {
     let programs = Programs::load(contender.flavour)?;
     let (functions, ticks) = (many(contender.flavour)?, Ticks::new());
     (contender.prepare)()?;
     // What it does only once in a process is not what is asked about.
-    let mut seen = Seen::default();
-    once_each(contender, [programs.recursion(60)].into_iter(), &ticks, &mut seen);
-    let mut numbers = Numbers(1);
-    let mut seen = Seen::default();
-    for _ in 0..2 {
+    once_each(contender, [programs.recursion(60)].into_iter(), &ticks, &mut Seen::default());
+    let (mut numbers, mut seen) = (Numbers(1), Seen::default());
+    for _ in 0..PASSES {
         let chains = shuffled(&functions, programs.leaf, &mut numbers);
-        print!("{} ", once_each(contender, chains.into_iter(), &ticks, &mut seen));
+        let pass = once_each(contender, chains.into_iter(), &ticks, &mut seen);
+        seen.turn(pass);
     }
+    let passes = seen.turns();
+    let settled = median(passes.get(SETTLED..).unwrap_or_default());
     let figure = seen.figure();
-    println!("{} {}", figure.found, figure.truth);
+    println!("{} {} {settled} {} {}", passes[0], passes[1], figure.found, figure.truth);
     Ok(())
 }

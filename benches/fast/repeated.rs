@@ -38,6 +38,12 @@ pub struct Figure {
     pub truth: f64,
 }
 
+impl Figure {
+    pub fn is_complete(&self) -> bool {
+        self.truth - self.found < 0.001
+    }
+}
+
 /// What was seen in the rounds.
 #[derive(Clone, Default)]
 pub struct Seen {
@@ -48,15 +54,22 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Compares one trace with the truth.
-    pub fn check(&mut self, leaf: &Leaf<'_>, pcs: &[usize]) {
-        self.found += leaf.found(pcs);
+    /// Compares the last trace, of so many frames, with the truth.
+    pub fn check(&mut self, contender: &Contender, leaf: &Leaf<'_>, pcs: &mut [usize], count: usize) {
+        (contender.show)(pcs);
+        self.found += leaf.found(pcs.get(..count).unwrap_or(pcs));
         self.truth += leaf.truth.len();
         self.stacks += 1;
     }
 
+    /// What one turn took, for a frame.
     pub fn turn(&mut self, nanoseconds: f64) {
         self.turns.push(nanoseconds);
+    }
+
+    /// All turns so far.
+    pub fn turns(&self) -> &[f64] {
+        &self.turns
     }
 
     pub fn figure(&self) -> Figure {
@@ -78,7 +91,7 @@ pub fn repeated(
         for (contender, seen) in contenders.iter().zip(&mut seen) {
             stack(&links(both.of(contender)), &mut |leaf| {
                 let count = (contender.trace)(leaf, &mut pcs);
-                seen.check(leaf, pcs.get(..count).unwrap_or(&pcs));
+                seen.check(contender, leaf, &mut pcs, count);
                 let batch = batch(contender, leaf, &mut pcs, effort);
                 let (began, mut frames) = (cpu(), 0);
                 for _ in 0..batch {
@@ -118,7 +131,8 @@ pub fn varied(contenders: &[Contender], both: &Both, effort: Effort, ticks: &Tic
     seen.iter().map(Seen::figure).collect()
 }
 
-/// Nanoseconds a frame, of stacks that are traced once each.
+/// Nanoseconds a frame, of stacks that are traced once each: of all but the slowest of twenty, for somebody else may have had
+/// the processor meanwhile.
 pub fn once_each(
     contender: &Contender,
     stacks: impl Iterator<Item = Vec<Link>>,
@@ -126,14 +140,16 @@ pub fn once_each(
     seen: &mut Seen,
 ) -> f64 {
     let mut pcs = [0; ROOM];
-    let (mut nanoseconds, mut frames) = (0.0, 0);
+    let mut visits = Vec::new();
     for links in stacks {
         stack(&links, &mut |leaf| {
             let mut count = 0;
-            nanoseconds += ticks.of(|| count = black_box((contender.trace)(leaf, &mut pcs)));
-            frames += count;
-            seen.check(leaf, pcs.get(..count).unwrap_or(&pcs));
+            let nanoseconds = ticks.of(|| count = black_box((contender.trace)(leaf, &mut pcs)));
+            visits.push(nanoseconds / count.max(1) as f64);
+            seen.check(contender, leaf, &mut pcs, count);
         });
     }
-    nanoseconds / frames.max(1) as f64
+    visits.sort_by(f64::total_cmp);
+    visits.truncate((visits.len() * 19).div_ceil(20));
+    visits.iter().sum::<f64>() / visits.len() as f64
 }

@@ -16,10 +16,20 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_micros(500);
 
 /// Whether libraries come and go meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Loader {
     Quiet,
     Churns,
+}
+
+impl Loader {
+    /// After a number of threads.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Quiet => "",
+            Self::Churns => ", `dlopen` meanwhile",
+        }
+    }
 }
 
 /// What is measured: threads that trace, and what the loader does.
@@ -37,12 +47,11 @@ pub type Rates = [f64; SETTINGS.len()];
 
 pub fn rates(contenders: &[Contender], both: &Both, effort: Effort) -> Result<Vec<Rates>, Box<dyn Error>> {
     let library = churned()?;
-    let mut seen = vec![[const { Vec::new() }; SETTINGS.len()]; contenders.len()];
+    let mut seen: Vec<[Vec<f64>; SETTINGS.len()]> = vec![Default::default(); contenders.len()];
     for _ in 0..effort.rounds.div_ceil(3) {
-        for ((threads, loader), setting) in SETTINGS.iter().zip(0..) {
+        for (setting, (threads, loader)) in SETTINGS.into_iter().enumerate() {
             for (contender, seen) in contenders.iter().zip(&mut seen) {
-                let rate = together(*threads, *loader, &library, || alone(contender, both, effort));
-                seen.iter_mut().nth(setting).into_iter().for_each(|rates: &mut Vec<f64>| rates.push(rate));
+                seen[setting].push(together(threads, loader, &library, || alone(contender, both, effort)));
             }
         }
     }
