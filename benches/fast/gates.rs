@@ -1,0 +1,95 @@
+//! What was asked for, and what was seen.
+
+use crate::contenders::{LIBGCC, UNW_BACKTRACE, ours};
+use crate::repeated::Figure;
+use crate::tables::Row;
+use crate::threads::{Loader, SETTINGS};
+use std::error::Error;
+use std::fmt::Write as _;
+
+/// A gate, what was asked (in brackets: what would be better still), and what was seen.
+type Gate = (&'static str, &'static str, String);
+
+/// Writes each gate.
+pub fn table(text: &mut String, rows: &[Row]) -> Result<(), Box<dyn Error>> {
+    let raw = rows.first().ok_or("nobody to compare with")?;
+    let row = |name: &str| rows.iter().find(|row| row.contender.name == name);
+    let whole = row(ours::WHOLE).ok_or("nothing of ours")?;
+    let libgcc = row(LIBGCC.name).ok_or("no libgcc")?;
+    let mut gates = Vec::from(warm(whole, raw));
+    gates.extend(row(UNW_BACKTRACE.name).map(|libunwind| second_pass(whole, libunwind)));
+    gates.extend(first_traces(whole, libgcc, "tables ready"));
+    gates.extend(row(ours::NOT_READY).into_iter().flat_map(|ours| first_traces(ours, libgcc, "tables not ready")));
+    gates.extend(threads(whole));
+    writeln!(text, "\n| gate | asked | here |\n|---|---|---|")?;
+    for (what, asked, here) in gates {
+        writeln!(text, "| {what} | {asked} | {here} |")?;
+    }
+    Ok(())
+}
+
+fn warm(whole: &Row, raw: &Row) -> [Gate; 3] {
+    let seen = |figure: &Figure, raw: &Figure| {
+        let complete = if figure.is_complete() { "complete" } else { "**incomplete**" };
+        format!("{:.2} × raw, {complete}", figure.nanoseconds / raw.nanoseconds)
+    };
+    let [varied, same] =
+        whole.instructions.map(|count| count.map_or_else(String::new, |count| format!(", {count:.1} instructions")));
+    [
+        (
+            "warm, wide, stacks vary",
+            "3.3 × raw [2.5 ×], 50 instructions [40]",
+            seen(&whole.varied, &raw.varied) + &varied,
+        ),
+        ("the same stack again", "0.9 × raw [0.7 ×], 18 instructions [12]", seen(whole.same(), raw.same()) + &same),
+        ("through a signal frame", "3.3 × raw [2.5 ×], complete", seen(whole.signal(), raw.signal())),
+    ]
+}
+
+/// Beside the best that libunwind does: its second pass may be spent on growing.
+fn second_pass(whole: &Row, libunwind: &Row) -> Gate {
+    let best = libunwind.many.second.min(libunwind.many.settled);
+    let ratio = |mine: f64| mine / best;
+    (
+        "10,000 functions, second pass, beside libunwind's best",
+        "1.0 × libunwind [0.8 ×]",
+        format!("{:.2} ×; settled {:.2} ×", ratio(whole.many.second), ratio(whole.many.settled)),
+    )
+}
+
+fn first_traces(ours: &Row, libgcc: &Row, state: &'static str) -> [Gate; 2] {
+    let [first_pass, first] = [ours.many.first / libgcc.many.first, ours.first.first / libgcc.first.first];
+    let both = ours.first.prepared + ours.first.first;
+    [
+        (
+            "10,000 functions, first pass",
+            "tables ready 0.25 × libgcc; not ready 1.0 ×",
+            format!("{state}: {first_pass:.2} × libgcc"),
+        ),
+        (
+            "new process, first trace",
+            "0.8 × libgcc [0.5 ×], and what preparing takes",
+            format!("{state}: {first:.2} × libgcc; with preparing {both:.0} µs"),
+        ),
+    ]
+}
+
+fn threads(whole: &Row) -> Vec<Gate> {
+    let rate = |wanted: usize, with: Loader| {
+        let at = SETTINGS.iter().position(|(threads, loader)| (*threads, *loader) == (wanted, with));
+        at.and_then(|at| whole.rates.get(at)).copied().unwrap_or(f64::NAN)
+    };
+    let [one, two] = [1, 2].map(|threads| rate(threads, Loader::Quiet));
+    let [churned, both_churned] = [1, 2].map(|threads| rate(threads, Loader::Churns));
+    let each = [2, 4, 8].map(|threads| rate(threads, Loader::Quiet) / threads as f64 / one);
+    let each = each.map(|ratio| format!("{:+.0} %", (ratio - 1.0) * 100.0)).join(", ");
+    vec![
+        ("two threads, of a thread-CPU-second", "1.90 × [1.95 ×]", format!("{:.2} ×", two / one)),
+        (
+            "the same while libraries come and go",
+            "1.90 × [1.95 ×]",
+            format!("{:.2} × one thread then, {:.2} × one in peace", both_churned / churned, both_churned / one),
+        ),
+        ("2, 4 and 8 time-sliced threads, each beside one alone", "within 10 %", each),
+    ]
+}

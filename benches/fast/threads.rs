@@ -1,0 +1,110 @@
+//! How many traces several threads take in a second of CPU time each, with and without a thread that loads and unloads a
+//! library all the time.
+
+use crate::contenders::Contender;
+use crate::measure::{Effort, cpu, median};
+use crate::programs::churned;
+use crate::repeated::{Both, ROOM};
+use crate::stacks::{Numbers, stack};
+use std::error::Error;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Between one `dlopen` or `dlclose` and the next.
+const PAUSE: Duration = Duration::from_micros(500);
+
+/// Whether libraries come and go meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Loader {
+    Quiet,
+    Churns,
+}
+
+impl Loader {
+    /// After a number of threads.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Quiet => "",
+            Self::Churns => ", `dlopen` meanwhile",
+        }
+    }
+}
+
+/// What is measured: threads that trace, and what the loader does.
+pub const SETTINGS: [(usize, Loader); 6] = [
+    (1, Loader::Quiet),
+    (2, Loader::Quiet),
+    (4, Loader::Quiet),
+    (8, Loader::Quiet),
+    (1, Loader::Churns),
+    (2, Loader::Churns),
+];
+
+/// Traces a second of CPU time, summed over the threads, in each of the settings.
+pub type Rates = [f64; SETTINGS.len()];
+
+pub fn rates(contenders: &[Contender], both: &Both, effort: Effort) -> Result<Vec<Rates>, Box<dyn Error>> {
+    let library = churned()?;
+    let mut seen: Vec<[Vec<f64>; SETTINGS.len()]> = vec![Default::default(); contenders.len()];
+    for _ in 0..effort.rounds.div_ceil(3) {
+        for (setting, (threads, loader)) in SETTINGS.into_iter().enumerate() {
+            for (contender, seen) in contenders.iter().zip(&mut seen) {
+                seen[setting].push(together(threads, loader, &library, || alone(contender, both, effort)));
+            }
+        }
+    }
+    Ok(seen.iter().map(|settings| settings.each_ref().map(|rates| median(rates))).collect())
+}
+
+/// The sum of what `alone` says in so many threads at once.
+fn together(threads: usize, loader: Loader, library: &std::ffi::CStr, alone: impl Fn() -> f64 + Sync) -> f64 {
+    let (start, ended) = (Barrier::new(threads), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    alone()
+                })
+            })
+            .collect();
+        if loader == Loader::Churns {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    // SAFETY: a library that does nothing when it comes or goes.
+                    let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW) };
+                    std::thread::sleep(PAUSE);
+                    // SAFETY: just opened.
+                    unsafe { libc::dlclose(handle) };
+                    std::thread::sleep(PAUSE);
+                }
+            });
+        }
+        let sum = running.into_iter().map(|thread| thread.join().unwrap_or(f64::NAN)).sum();
+        ended.store(true, Ordering::Relaxed);
+        sum
+    })
+}
+
+/// Traces of one stack a second of this thread's CPU time.
+fn alone(contender: &Contender, both: &Both, effort: Effort) -> f64 {
+    if (contender.prepare)().is_err() {
+        return f64::NAN;
+    }
+    let (mut pcs, mut rate) = ([0; ROOM], f64::NAN);
+    stack(&both.of(contender).wide(&mut Numbers(0)), &mut |leaf| {
+        let mut trace = || black_box((contender.trace)(leaf, &mut pcs));
+        trace();
+        let (began, mut traces) = (cpu(), 0.0);
+        while cpu() - began < effort.turn * 10 {
+            for _ in 0..16 {
+                trace();
+            }
+            traces += 16.0;
+        }
+        rate = traces / (cpu() - began).as_secs_f64();
+    });
+    rate
+}
