@@ -6,21 +6,29 @@
 //! is copied once.
 
 mod backtrace;
+mod compiler;
 mod copies;
+mod known_code;
 pub(crate) mod room;
 pub(crate) mod stacks;
 mod symbols;
+mod tables;
 mod trace;
 
 use copies::{Copied, Copies};
 use findshlibs::{SharedLibrary, TargetSharedLibrary};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use surestack_fast::Compiled;
 use surestack_module_map::{ModuleMap, Record, Slot, Slots, Symbols};
+use surestack_walk::Modules;
 
-pub use backtrace::Backtrace;
+pub use backtrace::{Backtrace, Layers};
+pub use compiler::CompiledModule;
 pub use stacks::{KnownThread, know_this_thread};
+pub use tables::{NoTable, compile};
 pub use trace::{Judged, Trace};
 
 /// Modules that there is room for without making more.
@@ -49,6 +57,30 @@ pub struct Refreshed {
 pub fn refresh() -> Refreshed {
     let mut registrar = registrar();
     registrar.get_or_insert_default().refresh()
+}
+
+/// What [`prepare`] did.
+#[derive(Debug)]
+#[must_use = "this thread is forgotten when this is dropped"]
+pub struct Prepared {
+    /// The thread that prepared.
+    pub thread: KnownThread,
+    /// Whether tables are being compiled, or why not: then rules are found one by one.
+    pub compiling: io::Result<()>,
+}
+
+/// Makes [`Backtrace`]s fast from the first on: modules, the memory they need, this thread's stacks; and tables, compiled by
+/// a thread of their own. Not for signal handlers.
+pub fn prepare() -> Prepared {
+    refresh();
+    surestack_capture::CACHE.clear();
+    let compiling = compiler::begin((0..).map_while(|index| MAP.at(index).ok()?));
+    Prepared { thread: know_this_thread(), compiling }
+}
+
+/// Waits until the modules that are known are compiled, and says what became of each. Nobody need do that.
+pub fn tables() -> Vec<CompiledModule> {
+    compiler::finished()
 }
 
 /// The same, but not where somebody else is at it: for places that must not wait, as in a child of `fork`, where that one
@@ -90,6 +122,7 @@ struct Registrar {
     records: HashMap<Key, &'static Record>,
     copies: Copies,
     symbols: HashMap<(Vec<u8>, &'static [u8]), Option<Symbols>>,
+    tables: HashMap<Copied, &'static Compiled>,
 }
 
 /// What makes two loads of a module the same for a reader.
@@ -114,7 +147,11 @@ impl Registrar {
             MAP.move_to([(), ()].map(|()| longer(found.len())));
         }
         self.counts = counts;
-        Refreshed { changed: true, modules: MAP.write(&found) }
+        let modules = MAP.write(&found);
+        if let Some(generation) = MAP.generation() {
+            surestack_capture::CACHE.changed(generation);
+        }
+        Refreshed { changed: true, modules }
     }
 
     /// The record of a module that is loaded now.
@@ -126,7 +163,11 @@ impl Registrar {
             let file = (path.to_owned(), key.copied.build_id());
             let symbols = *self.symbols.entry(file).or_insert_with_key(|(path, build_id)| symbols::of(path, build_id));
             let path = Box::leak(key.path.clone().into_boxed_slice());
-            Box::leak(Box::new(Record { symbols, ..key.copied.record(bias, path) }))
+            let table = self.tables.entry(key.copied.clone()).or_insert_with(|| Box::leak(Box::default()));
+            let record: &'static Record =
+                Box::leak(Box::new(Record { symbols, table: Some(table), ..key.copied.record(bias, path) }));
+            compiler::wants(record);
+            record
         });
         Some(record)
     }

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::fmt;
 use std::ops::ControlFlow;
+pub use surestack_capture::Layers;
 use surestack_capture::{HereWords, Interrupted, Unknown, chase, here_words};
 use surestack_fast::{Passed, Take};
 use surestack_walk::{CodeAddress, End, Error, Register, Regs};
@@ -36,9 +37,20 @@ impl<const FRAMES: usize> Backtrace<FRAMES> {
         self.from_here(&here_words());
     }
 
+    /// The same with some layers of the fast path left out, for whoever measures them. The frames are the same.
+    #[inline(always)]
+    pub fn capture_with(&mut self, layers: Layers) {
+        self.from_here_with(&here_words(), layers);
+    }
+
     #[inline(never)]
     fn from_here(&mut self, here: &HereWords) {
-        self.walk(here.first(), &|| here.registers());
+        self.walk(here.first(), &|| here.registers(), Layers::All);
+    }
+
+    #[inline(never)]
+    fn from_here_with(&mut self, here: &HereWords, layers: Layers) {
+        self.walk(here.first(), &|| here.registers(), layers);
     }
 
     /// Of what a signal interrupted, by the third argument of its handler.
@@ -52,19 +64,19 @@ impl<const FRAMES: usize> Backtrace<FRAMES> {
             Ok(regs) => {
                 let arch = surestack_capture::ARCH;
                 let [pc, sp, fp] = [Register::PC, arch.sp, arch.fp].map(|register| regs.get(register).unwrap_or(0));
-                self.walk([pc, sp, fp], &|| regs);
+                self.walk([pc, sp, fp], &|| regs, Layers::All);
             }
             Err(error) => (self.depth, self.end) = (0, Some(End::Stopped(error))),
         }
     }
 
     #[inline(always)]
-    fn walk(&mut self, first: [u64; 3], regs: &dyn Fn() -> Regs) {
+    fn walk(&mut self, first: [u64; 3], regs: &dyn Fn() -> Regs, layers: Layers) {
         let [pc, ..] = first;
         (self.depth, self.end) = (0, None);
         let mut pcs = Pcs { pcs: &mut self.pcs, depth: 0 };
         // SAFETY: our own registers, or what the signal interrupted whose handler this is.
-        let end = unsafe { chase(first, regs, super::modules(), &mut pcs) };
+        let end = unsafe { chase(first, regs, super::modules(), layers, &mut pcs) };
         self.depth = pcs.depth;
         self.end = Some(match end {
             Ok(end) => end.unwrap_or(End::Stopped(Error::Budget { frames: FRAMES })),

@@ -109,6 +109,7 @@ impl Copied {
             path,
             build_id: self.build_id,
             symbols: None,
+            table: None,
         }
     }
 }

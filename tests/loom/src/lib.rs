@@ -16,6 +16,7 @@ fn record(place: u64, generation: u64) -> &'static Record {
         path: &[],
         build_id: &[],
         symbols: None,
+        table: None,
     }))
 }
 

@@ -58,6 +58,7 @@ static CODE: Record = Record {
     path: b"code",
     build_id: b"",
     symbols: None,
+        table: None,
 };
 static PLACES: [[Slot; 2]; 2] = [const { [const { Slot::empty() }; 2] }; 2];
 static LISTS: [Slots; 2] = [Slots(&PLACES[0]), Slots(&PLACES[1])];

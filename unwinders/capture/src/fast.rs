@@ -6,12 +6,12 @@ use crate::memory::{OwnMemory, Range};
 use crate::stacks::{THREADS, ThreadStack};
 use crate::trace::BUDGET;
 use surestack_cfi::{Cfi, DwarfRows};
-use surestack_fast::{Cache, Chase, Evaluated, Ground, Start, Take, Words};
+use surestack_fast::{Cache, Chase, Compiled, Evaluated, Ground, Packed, Ruled, Rules, Start, Take, Words};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
 use surestack_module_map::ModuleMap;
 use surestack_probe::Probes;
 use surestack_signal_frame::SignalFrame;
-use surestack_walk::{End, NoEvidence, Registry, Regs, Stack, StackKind, Stacks, Stop, Target, Unwinder};
+use surestack_walk::{CodeAddress, End, NoEvidence, Registry, Regs, Stack, StackKind, Stacks, Stop, Target, Unwinder};
 
 /// Rules of this process's code.
 pub static CACHE: Cache = Cache::new();
@@ -29,6 +29,7 @@ pub unsafe fn chase(
     first: [u64; 3],
     regs: &dyn Fn() -> Regs,
     modules: &ModuleMap,
+    layers: Layers,
     take: &mut impl Take,
 ) -> Result<Option<End>, Unknown> {
     let [pc, sp, fp] = first;
@@ -54,12 +55,15 @@ pub unsafe fn chase(
         unwinders: &unwinders,
         budget: BUDGET,
         cache: &CACHE,
-        rules: Evaluated,
+        rules: OwnRules { modules, layers },
         words: Own,
     };
     let start = Start { pc, sp, fp, stack, regs };
     let mut chase = Chase::new(&ground, &start);
-    let Some(previous) = previous else { return Ok(chase.run(take)) };
+    if layers <= Layers::NoCache {
+        return Ok(chase.without_cache().run(take));
+    }
+    let Some(previous) = previous.filter(|_| layers == Layers::All) else { return Ok(chase.run(take)) };
     // SAFETY: this is the thread on whose stack `sp` is.
     Ok(unsafe {
         previous.with(sp, stack.low, |previous| match previous {
@@ -67,6 +71,42 @@ pub unsafe fn chase(
             None => chase.run(take),
         })
     })
+}
+
+/// What is used of the fast path: all, but by those who measure what each layer is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layers {
+    /// Unwind information, evaluated for each frame.
+    Evaluator,
+    /// Compiled tables, where there are any.
+    NoCache,
+    /// Tables, and the rules of all threads.
+    NoMemory,
+    /// And the previous trace.
+    All,
+}
+
+/// Rules of our own modules.
+struct OwnRules<'m> {
+    modules: &'m ModuleMap,
+    layers: Layers,
+}
+
+impl Rules for OwnRules<'_> {
+    fn rule(&self, target: &Target<'_>, pc: CodeAddress) -> Option<Packed> {
+        if self.layers > Layers::Evaluator
+            && let Ok((Some(found), _)) = self.modules.look_up(pc.lookup())
+            && let Some(table) = found.record.table.and_then(Compiled::table)
+        {
+            let may_go_there = || found.record.code.iter().any(|(low, high)| (*low..*high).contains(&pc.value()));
+            match table.look_up(pc.lookup().wrapping_sub(found.record.bias)) {
+                Ruled::Rule(rule) if pc.is_exact() || may_go_there() => return Some(rule),
+                Ruled::Rule(_) | Ruled::Ask => {}
+                Ruled::Nothing => return None,
+            }
+        }
+        Evaluated.rule(target, pc)
+    }
 }
 
 /// A stack that nobody made known.

@@ -122,7 +122,8 @@ impl Late {
         }
         *code = [copied.code];
         let Copied { start, end, bias, unwind, .. } = copied;
-        *place = Some(Record { start, end, bias, unwind, code: &[], path: &[], build_id: &[], symbols: None });
+        *place =
+            Some(Record { start, end, bias, unwind, code: &[], path: &[], build_id: &[], symbols: None, table: None });
         self.count = index.saturating_add(1);
     }
 }

@@ -76,6 +76,9 @@ impl Key {
 pub struct Generation(u64);
 
 impl Generation {
+    /// One that no entry has.
+    pub const NEVER: Self = Self(0);
+
     /// Of a map whose count of changes is `count`, odd while it is being changed.
     pub const fn of(count: u64) -> Self {
         Self((((count >> 1) & (USED - 1)) | USED) << GENERATION)
@@ -226,7 +229,10 @@ mod tests {
         let key = Key::of_return(0x5555_0000_1234).unwrap();
         cache.put(key, NOW, Packed::special(Special::Signal), || NOW);
         assert!((10..1024).all(|count| cache.find(key, Generation::of(count)).is_none()));
-        assert!(cache.find(key, Generation::of(9)).is_some(), "the map is being changed: readers still have the old one");
+        assert!(
+            cache.find(key, Generation::of(9)).is_some(),
+            "the map is being changed: readers still have the old one"
+        );
     }
 
     #[test]

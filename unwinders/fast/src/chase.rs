@@ -142,6 +142,12 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
         Self { ground, start, walk: None, stack: start.stack, generation, index: 0, signals: 0 }
     }
 
+    /// The same, looking for each rule anew.
+    pub fn without_cache(&mut self) -> &mut Self {
+        self.generation = Generation::NEVER;
+        self
+    }
+
     /// Hands frames to `take`, until it has enough or there are no more. None if it had enough.
     pub fn run(&mut self, take: &mut impl Take) -> Option<End> {
         self.with(Forgetful, take)
@@ -195,7 +201,9 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
             };
             match next {
                 Next::Root(root) => return Some(End::Root(root)),
-                Next::Interrupted(interrupted, by, passed) => (state, arrival, arrived) = (Some(interrupted), by, passed),
+                Next::Interrupted(interrupted, by, passed) => {
+                    (state, arrival, arrived) = (Some(interrupted), by, passed)
+                }
                 Next::Called(..) | Next::Unsaid => {
                     memory.stop();
                     match self.catch_up(take) {
@@ -344,7 +352,11 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
             Some(entry) if passed > 0 => self.whole(&entry, memory, met, met + passed, state.fp),
             _ => state,
         };
-        if all { memory.joins() } else { memory.keeps(met + passed) }
+        if all {
+            memory.joins()
+        } else {
+            memory.keeps(met + passed)
+        }
         ControlFlow::Continue(last)
     }
 

@@ -13,16 +13,17 @@
 //! between the stack pointer and its end, and what the rules are made from.
 //! What it cannot do: give all registers of a frame, and judge.
 #![no_std]
-#![forbid(unsafe_code)]
 
 mod cache;
 mod chase;
 mod packed;
 mod remembered;
 mod rules;
+mod table;
 
 pub use cache::{Cache, Found, Generation, Key};
 pub use chase::{Chase, Ground, Passed, Start, Take, Words};
 pub use packed::{Packed, Special, Unpacked};
 pub use remembered::Remembered;
 pub use rules::{Evaluated, Rules};
+pub use table::{Compiled, PAGE, Ruled, Table};

@@ -11,7 +11,9 @@
 //! The return address lies right below the canonical frame address in all of them. `m` is kept as a negative number of six
 //! bits; 1 says that the frame pointer was not touched, since what lies there is the return address.
 
-use surestack_cfi::{CfaRule, Entry, Expression, Row, Rule};
+use surestack_cfi::{
+    CfaRule, Compact, CompactCfa, CompactExpression, CompactRule, Entry, Expression, Function, Row, Rule,
+};
 use surestack_walk::{Arch, Register, Root};
 
 /// Bytes of a word.
@@ -19,9 +21,9 @@ const WORD: u64 = 8;
 /// Bits of a rule.
 pub(crate) const BITS: u32 = 20;
 const OTHER: u32 = 1 << 19;
-const CFA: u32 = 8;
+const CFA_AT: u32 = 8;
 const CFA_MOST: u64 = (1 << 11) - 1;
-const FP: u32 = 2;
+const FP_AT: u32 = 2;
 const FP_MOST: u64 = 32;
 const UNTOUCHED: u64 = 1;
 const BY_FP: u32 = 0;
@@ -93,13 +95,13 @@ impl Packed {
             Special::ContextEntry => (3, 0),
             Special::Linkage(from) => (4, from & 15),
         };
-        Self(OTHER | what << (CFA + 4) | (number as u32) << CFA | SPECIAL)
+        Self(OTHER | what << (CFA_AT + 4) | (number as u32) << CFA_AT | SPECIAL)
     }
 
     /// What it says.
     pub fn unpacked(self) -> Unpacked {
-        let cfa = u64::from(self.0 >> CFA) & CFA_MOST;
-        let fp = FP_MOST.saturating_mul(2).saturating_sub(u64::from(self.0 >> FP) & 63).saturating_mul(WORD);
+        let cfa = u64::from(self.0 >> CFA_AT) & CFA_MOST;
+        let fp = FP_MOST.saturating_mul(2).saturating_sub(u64::from(self.0 >> FP_AT) & 63).saturating_mul(WORD);
         let bytes = cfa.saturating_mul(WORD);
         match (self.0 & OTHER, self.0 & 3) {
             (0, _) => Unpacked::BySp { cfa: bytes, fp },
@@ -123,53 +125,191 @@ impl Packed {
             Entry::Outermost(_) | Entry::Signal => return Self::special(Special::Full),
             Entry::Called => {}
         }
-        let return_rule = row.rules.get(row.return_register);
-        if return_rule == Some(Rule::Undefined) {
-            return Self::special(Special::Outermost);
+        let bytes = |expression: Expression| expression.bytes(row.expressions).unwrap_or_default();
+        let plain = |rule: Rule| match rule {
+            Rule::Undefined => Plain::Lost,
+            Rule::SameValue => Plain::Same,
+            Rule::Offset(offset) => Plain::At(offset),
+            Rule::ValOffset(offset) => Plain::Is(offset),
+            Rule::Register(_) | Rule::Constant(_) => Plain::Other,
+            Rule::Expression(expression) => Plain::AtExpression(bytes(expression)),
+            Rule::ValExpression(expression) => Plain::IsExpression(bytes(expression)),
+        };
+        let by = |register: Register| match register {
+            sp if sp == arch.sp => By::Sp,
+            fp if fp == arch.fp => By::Fp,
+            _ => By::Other,
+        };
+        let mut made = Made::new(match row.cfa {
+            CfaRule::Register(register, offset) => Cfa::Register(by(register), offset),
+            CfaRule::Expression(expression) => Cfa::Expression(bytes(expression)),
+        });
+        for (register, rule) in row.rules.iter() {
+            let role = match register {
+                Register::PC => Role::Pc,
+                other => match by(other) {
+                    By::Sp => Role::Sp,
+                    By::Fp => Role::Fp,
+                    By::Other => Role::Other,
+                },
+            };
+            made.take(role, plain(rule));
         }
-        let is_plain = row.return_register == Register::PC
-            && return_rule == Some(Rule::Offset(-8))
-            && row.rules.iter().all(|(register, rule)| register == Register::PC || is_harmless(arch, register, rule, row));
-        is_plain.then(|| Self::plain(row, arch)).flatten().unwrap_or(Self::special(Special::Full))
+        if row.return_register == Register::PC && is_x86_64(arch) {
+            made.packed()
+        } else {
+            Self::special(Special::Full)
+        }
     }
 
-    fn plain(row: &Row<'_>, arch: &Arch) -> Option<Self> {
-        let fp = row.rules.get(arch.fp);
-        match row.cfa {
-            CfaRule::Register(register, offset) => {
-                let words = words(offset)?;
-                let saved = match fp {
-                    None | Some(Rule::SameValue) => UNTOUCHED,
-                    Some(Rule::Offset(offset)) => words_below(offset).filter(|saved| *saved > UNTOUCHED)?,
-                    Some(_) => return None,
-                };
-                if words == 0 || saved > FP_MOST {
-                    return None;
-                }
-                match register {
-                    // What was saved lies in the frame.
-                    sp if sp == arch.sp && saved <= words => Some(Self::made(0, words, saved)),
-                    by if by == arch.fp => Some(Self::made(OTHER | BY_FP, words, saved)),
-                    _ => None,
-                }
-            }
-            CfaRule::Expression(expression) => {
-                let bytes = expression.bytes(row.expressions)?;
-                if let Some(from) = linkage(bytes).filter(|_| matches!(fp, None | Some(Rule::SameValue))) {
-                    return Some(Self::special(Special::Linkage(from)));
-                }
-                let Some(Rule::Expression(saved)) = fp else { return None };
-                let is_at_fp = saved.bytes(row.expressions) == Some(&[BREG_FP, 0]);
-                let below = aligned(bytes).filter(|_| is_at_fp)?;
-                Some(Self::made(OTHER | ALIGNED, below, UNTOUCHED))
-            }
+    /// The same of a row as it was decoded. `section` is what its expressions lie in.
+    pub fn of_compact(row: &Compact, function: &Function<'_>, section: &[u8], arch: &Arch) -> Self {
+        if !is_x86_64(arch) || function.is_signal_frame || function.return_register != PC {
+            return Self::special(Special::Full);
         }
+        let bytes = |expression: CompactExpression| Expression::from(expression).bytes(section).unwrap_or_default();
+        let by = |register: u8| match register {
+            SP => By::Sp,
+            FP => By::Fp,
+            _ => By::Other,
+        };
+        let mut made = Made::new(match row.cfa {
+            CompactCfa::Register(register, offset) => Cfa::Register(by(register), i64::from(offset)),
+            CompactCfa::Expression(expression) => Cfa::Expression(bytes(expression)),
+        });
+        for (register, rule) in row.rules() {
+            let role = match register {
+                PC => Role::Pc,
+                SP => Role::Sp,
+                FP => Role::Fp,
+                _ => Role::Other,
+            };
+            made.take(
+                role,
+                match rule {
+                    CompactRule::Undefined => Plain::Lost,
+                    CompactRule::SameValue => Plain::Same,
+                    CompactRule::Offset(offset) => Plain::At(i64::from(offset)),
+                    CompactRule::ValOffset(offset) => Plain::Is(i64::from(offset)),
+                    CompactRule::Register(_) => Plain::Other,
+                    CompactRule::Expression(expression) => Plain::AtExpression(bytes(expression)),
+                    CompactRule::ValExpression(expression) => Plain::IsExpression(bytes(expression)),
+                },
+            );
+        }
+        made.packed()
     }
 
     /// From numbers that fit.
     fn made(kind: u32, words: u64, saved: u64) -> Self {
         let low = |value: u64| u32::try_from(value).unwrap_or_default();
-        Self(kind | low(words) << CFA | (64 - low(saved)) << FP)
+        Self(kind | low(words) << CFA_AT | (64 - low(saved)) << FP_AT)
+    }
+}
+
+// DWARF numbers of x86_64 (AMD64 supplement, 3.6.2).
+const FP: u8 = 6;
+const SP: u8 = 7;
+const PC: u8 = 16;
+
+/// Whether these are the architecture's numbers, which expressions are written with.
+fn is_x86_64(arch: &Arch) -> bool {
+    arch.register(u16::from(FP)) == Some(arch.fp) && arch.register(u16::from(SP)) == Some(arch.sp)
+}
+
+/// What canonical frame addresses are counted from.
+enum By {
+    Sp,
+    Fp,
+    Other,
+}
+
+/// A rule of a canonical frame address.
+enum Cfa<'b> {
+    Register(By, i64),
+    Expression(&'b [u8]),
+}
+
+/// What a register is to a walk.
+enum Role {
+    Pc,
+    Sp,
+    Fp,
+    Other,
+}
+
+/// A rule of a register.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plain<'b> {
+    Lost,
+    Same,
+    At(i64),
+    Is(i64),
+    AtExpression(&'b [u8]),
+    IsExpression(&'b [u8]),
+    Other,
+}
+
+/// A packed rule in the making.
+struct Made<'b> {
+    cfa: Cfa<'b>,
+    pc: Option<Plain<'b>>,
+    fp: Plain<'b>,
+    /// Whether following the other rules cannot fail.
+    harmless: bool,
+}
+
+impl<'b> Made<'b> {
+    fn new(cfa: Cfa<'b>) -> Self {
+        Self { cfa, pc: None, fp: Plain::Same, harmless: true }
+    }
+
+    fn take(&mut self, role: Role, rule: Plain<'b>) {
+        match role {
+            Role::Pc => self.pc = Some(rule),
+            Role::Fp => self.fp = rule,
+            Role::Sp => self.harmless &= rule == Plain::Is(0),
+            Role::Other => {
+                self.harmless &= match rule {
+                    Plain::AtExpression(bytes) | Plain::IsExpression(bytes) => is_address(bytes),
+                    _ => true,
+                }
+            }
+        }
+    }
+
+    fn packed(&self) -> Packed {
+        match self.pc {
+            Some(Plain::Lost) => Packed::special(Special::Outermost),
+            Some(Plain::At(-8)) if self.harmless => self.called().unwrap_or(Packed::special(Special::Full)),
+            _ => Packed::special(Special::Full),
+        }
+    }
+
+    fn called(&self) -> Option<Packed> {
+        match self.cfa {
+            Cfa::Register(ref by, offset) => {
+                let words = words(offset).filter(|words| *words > 0)?;
+                let saved = match self.fp {
+                    Plain::Same => UNTOUCHED,
+                    Plain::At(offset) => words_below(offset).filter(|saved| (2..=FP_MOST).contains(saved))?,
+                    _ => return None,
+                };
+                match by {
+                    // What was saved lies in the frame.
+                    By::Sp if saved <= words => Some(Packed::made(0, words, saved)),
+                    By::Fp => Some(Packed::made(OTHER | BY_FP, words, saved)),
+                    By::Sp | By::Other => None,
+                }
+            }
+            Cfa::Expression(bytes) => match (linkage(bytes), aligned(bytes)) {
+                (Some(from), _) if self.fp == Plain::Same => Some(Packed::special(Special::Linkage(from))),
+                (_, Some(below)) if self.fp == Plain::AtExpression(&[BREG_FP, 0]) => {
+                    Some(Packed::made(OTHER | ALIGNED, below, UNTOUCHED))
+                }
+                _ => None,
+            },
+        }
     }
 }
 
@@ -177,23 +317,9 @@ impl Packed {
 const BREG_FP: u8 = 0x76;
 const DEREF: u8 = 0x06;
 
-/// Whether following this rule cannot fail, and touches neither the pc nor what the packed rule says of sp and fp.
-fn is_harmless(arch: &Arch, register: Register, rule: Rule, row: &Row<'_>) -> bool {
-    match rule {
-        _ if register == arch.sp => rule == Rule::ValOffset(0),
-        Rule::Expression(expression) | Rule::ValExpression(expression) => is_address(expression, row),
-        Rule::Undefined
-        | Rule::SameValue
-        | Rule::Offset(_)
-        | Rule::ValOffset(_)
-        | Rule::Register(_)
-        | Rule::Constant(_) => true,
-    }
-}
-
 /// Whether an expression is a register and a distance of one byte: nothing in it can be broken.
-fn is_address(expression: Expression, row: &Row<'_>) -> bool {
-    matches!(expression.bytes(row.expressions), Some(&[0x70..=0x8f, distance]) if distance < 0x80)
+fn is_address(expression: &[u8]) -> bool {
+    matches!(expression, &[0x70..=0x8f, distance] if distance < 0x80)
 }
 
 /// A distance upwards in words, if it is one that fits.

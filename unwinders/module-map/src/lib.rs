@@ -22,6 +22,7 @@ mod atomic;
 mod table;
 
 use atomic::{AtomicU64, Ordering, constant, fence};
+use surestack_fast::Compiled;
 use surestack_walk::{Mapping, Module, Modules, UnwindSections};
 use table::Table;
 pub use table::{Slot, Slots};
@@ -48,6 +49,8 @@ pub struct Record {
     pub build_id: &'static [u8],
     /// Its symbol table, where it has one that could be mapped.
     pub symbols: Option<Symbols>,
+    /// Where its unwind information will be found compiled, if somebody does that.
+    pub table: Option<&'static Compiled>,
 }
 
 /// Where a symbol table and its strings lie in our memory: mapped from a file, which may be cut short.

@@ -22,7 +22,7 @@ const fn record(place: u64, generation: u64) -> Record {
         got: None,
     };
     let (start, end) = (place * 0x1000, place * 0x1000 + 0x800);
-    Record { start, end, bias: generation, unwind, code: &[], path: &[], build_id: &[], symbols: None }
+    Record { start, end, bias: generation, unwind, code: &[], path: &[], build_id: &[], symbols: None, table: None }
 }
 
 /// In every list.

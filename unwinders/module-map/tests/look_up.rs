@@ -15,6 +15,7 @@ fn record(start: u64, end: u64, bias: u64) -> &'static Record {
         path: b"",
         build_id: b"",
         symbols: None,
+        table: None,
     }))
 }
 

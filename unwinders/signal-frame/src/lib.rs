@@ -30,12 +30,10 @@ impl Unwinder for SignalFrame {
         let Some(pc) = callee.pc() else {
             return Ok(Step::NotMine(Why::NoPc));
         };
-        let here = Code::at(target.memory, pc.value());
-        if !pc.is_exact() && here.starts_with_any(target.arch.context_entries.iter().copied()) {
-            return Ok(Step::End(Root::ContextEntry));
-        }
-        if !in_trampoline(target.arch, target.memory, pc, &here) {
-            return Ok(Step::NotMine(Why::NotTrampoline));
+        match underfoot(target, pc) {
+            None => return Ok(Step::NotMine(Why::NotTrampoline)),
+            Some(Underfoot::ContextEntry) => return Ok(Step::End(Root::ContextEntry)),
+            Some(Underfoot::Trampoline) => {}
         }
         let frame = SavedContext::at(target.arch, callee.need(target.arch.sp)?)?;
         target.arch.signal_frame.registers.decode(target.memory, frame.ucontext, caller)?;
@@ -53,6 +51,24 @@ impl Unwinder for SignalFrame {
             found_by: FoundBy::SignalFrame(SignalSign::Bytes),
         })
     }
+}
+
+/// Code that is known by its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Underfoot {
+    /// A sigreturn trampoline.
+    Trampoline,
+    /// What the first function of a `makecontext` stack returns to.
+    ContextEntry,
+}
+
+/// What of that is at `pc`, if anything.
+pub fn underfoot(target: &Target<'_>, pc: CodeAddress) -> Option<Underfoot> {
+    let here = Code::at(target.memory, pc.value());
+    if !pc.is_exact() && here.starts_with_any(target.arch.context_entries.iter().copied()) {
+        return Some(Underfoot::ContextEntry);
+    }
+    in_trampoline(target.arch, target.memory, pc, &here).then_some(Underfoot::Trampoline)
 }
 
 /// Whether `pc` is in a sigreturn trampoline: at its first byte, or at its system call.
