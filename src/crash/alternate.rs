@@ -4,10 +4,9 @@
 //! with an unreadable page below: the handler leaves for a stack of its own at once. They are never unmapped, but given to
 //! the next thread.
 
+use crate::this_process::stacks::{range, remember_traces, this_stack, write_down};
 use std::io;
-use std::mem::MaybeUninit;
 use std::sync::{Mutex, TryLockError};
-use surestack_capture::Range;
 use surestack_capture::stacks::{Line, THREADS, ThreadStack, ThreadStacks};
 use surestack_capture::syscall::{self, AlternateStack};
 
@@ -135,6 +134,7 @@ pub(super) fn arm_this_thread() -> io::Result<Armed> {
     let stack = this_stack();
     THREADS.retire(stack);
     let line = write_down(&ThreadStack { thread, stack, alternate: range(&ours.unwrap_or(previous)) });
+    remember_traces(&line);
     Ok(Armed { line, thread, ours, previous })
 }
 
@@ -152,34 +152,4 @@ pub(super) fn disarm_this_thread(armed: &Armed) {
     if restored.is_ok() {
         give_back(ours);
     }
-}
-
-/// A line of the table for this thread.
-pub(super) fn write_down(thread: &ThreadStack) -> Line {
-    loop {
-        if let Some(line) = THREADS.claim(thread) {
-            return line;
-        }
-        THREADS.add(Box::leak(Box::default()));
-    }
-}
-
-pub(super) fn range(stack: &AlternateStack) -> Range {
-    let low = u64::try_from(stack.low).unwrap_or(0);
-    Range { low, high: low.saturating_add(u64::try_from(stack.size).unwrap_or(0)) }
-}
-
-/// This thread's stack as the C library has it; from 0 to 0 where it does not know.
-fn this_stack() -> Range {
-    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    let (mut low, mut size) = (std::ptr::null_mut(), 0);
-    // SAFETY: writes the attributes of a thread that runs, ours.
-    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) } != 0 {
-        return Range { low: 0, high: 0 };
-    }
-    // SAFETY: they were written.
-    unsafe { libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut low, &raw mut size) };
-    // SAFETY: they are not used again.
-    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
-    range(&AlternateStack { low: low.addr(), flags: 0, size })
 }

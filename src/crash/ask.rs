@@ -6,6 +6,7 @@
 //! whoever waits for signals there; one that does not answer in time is named.
 
 use super::alternate;
+use crate::this_process::stacks;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -236,7 +237,7 @@ impl Request {
         size.store(now.size, Ordering::Relaxed);
         self.had_flags.store(now.flags.cast_unsigned(), Ordering::Relaxed);
         self.sp.store(sp, Ordering::Relaxed);
-        let alternate = alternate::range(&now);
+        let alternate = stacks::range(&now);
         if !wanted {
             return state::KEPT;
         }

@@ -3,6 +3,7 @@
 use super::alternate::{self, Armed};
 use super::ask::{self, Answer, Why, Wish};
 use super::guard::Unanswered;
+use crate::this_process::stacks;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use surestack_capture::Range;
@@ -68,8 +69,8 @@ fn arm_these(threads: &[u32], armed: &mut Vec<Armed>, unanswered: &mut Vec<Unans
         }
         let whole = mappings.iter().find(|range| (range.low..range.high).contains(&sp));
         let whole = whole.copied().unwrap_or(Range { low: 0, high: 0 });
-        let alternate = alternate::range(&ours.unwrap_or(previous));
-        let line = alternate::write_down(&ThreadStack { thread, stack: whole, alternate });
+        let alternate = stacks::range(&ours.unwrap_or(previous));
+        let line = stacks::write_down(&ThreadStack { thread, stack: whole, alternate });
         armed.push(Armed { line, thread, ours, previous });
     }
 }

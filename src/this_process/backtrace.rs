@@ -4,9 +4,9 @@ use std::ffi::c_void;
 use std::fmt;
 use std::ops::ControlFlow;
 pub use surestack_capture::Layers;
-use surestack_capture::{HereWords, Interrupted, Unknown, chase, here_words};
+use surestack_capture::{HereWords, Interrupted, chase, here_words};
 use surestack_fast::{Passed, Take};
-use surestack_walk::{CodeAddress, End, Error, Register, Regs};
+use surestack_walk::{CodeAddress, End, Error, Regs};
 
 /// Says that a pc was interrupted.
 const EXACT: u64 = 1 << 63;
@@ -59,13 +59,11 @@ impl<const FRAMES: usize> Backtrace<FRAMES> {
     /// It is that, and the handler has not returned.
     pub unsafe fn capture_ucontext(&mut self, context: *const c_void) {
         let ucontext = context.expose_provenance();
+        let interrupted = Interrupted { ucontext, siginfo: ucontext };
         // SAFETY: as the caller promises; the second address is not looked at.
-        match unsafe { Interrupted { ucontext, siginfo: ucontext }.registers() } {
-            Ok(regs) => {
-                let arch = surestack_capture::ARCH;
-                let [pc, sp, fp] = [Register::PC, arch.sp, arch.fp].map(|register| regs.get(register).unwrap_or(0));
-                self.walk([pc, sp, fp], &|| regs, Layers::All);
-            }
+        match unsafe { interrupted.first() } {
+            // SAFETY: the same. What could be read once can be read again.
+            Ok(first) => self.walk(first, &|| unsafe { interrupted.registers() }.unwrap_or_default(), Layers::All),
             Err(error) => (self.depth, self.end) = (0, Some(End::Stopped(error))),
         }
     }
@@ -80,7 +78,7 @@ impl<const FRAMES: usize> Backtrace<FRAMES> {
         self.depth = pcs.depth;
         self.end = Some(match end {
             Ok(end) => end.unwrap_or(End::Stopped(Error::Budget { frames: FRAMES })),
-            Err(Unknown) => End::Stopped(Error::UnknownCode { pc }),
+            Err(_) => End::Stopped(Error::UnknownCode { pc }),
         });
     }
 

@@ -1,6 +1,7 @@
 //! The stacks of our threads, in the table that handlers read.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
 use surestack_capture::Range;
 use surestack_capture::stacks::{Line, THREADS, ThreadStack};
 use surestack_capture::syscall;
@@ -27,8 +28,19 @@ pub fn know_this_thread() -> KnownThread {
     // SAFETY: asks only.
     let alternate = unsafe { syscall::alternate_stack(None) }.map_or(Range { low: 0, high: 0 }, |stack| range(&stack));
     let line = write_down(&ThreadStack { thread: syscall::thread_id(), stack, alternate });
-    line.remember(|| Box::leak(Box::default()));
+    WANTED.store(true, Ordering::Relaxed);
+    remember_traces(&line);
     KnownThread { line }
+}
+
+/// Whether anybody takes traces that are worth remembering.
+static WANTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on this thread's traces begin with what is left of the one before, if anybody takes any.
+pub(crate) fn remember_traces(line: &Line) {
+    if WANTED.load(Ordering::Relaxed) {
+        line.remember(|| Box::leak(Box::default()));
+    }
 }
 
 /// A line of the table for this thread.

@@ -3,7 +3,7 @@
 use crate::memory::{OwnMemory, Range};
 use crate::syscall;
 use surestack_signal_frame::{SavedContext, Signal};
-use surestack_walk::{Arch, CodeAddress, Error, Register, Regs, Stop};
+use surestack_walk::{Arch, CodeAddress, Error, Memory, Register, Regs, Stop};
 
 /// The architecture this was compiled for.
 #[cfg(target_arch = "x86_64")]
@@ -45,6 +45,26 @@ impl Interrupted {
             regs.set(Register::THREAD, base);
         }
         Ok(regs)
+    }
+
+    /// The interrupted pc, stack pointer and frame pointer alone.
+    ///
+    /// # Errors
+    /// Where the addresses leave the address space.
+    ///
+    /// # Safety
+    /// As for [`Interrupted::registers`].
+    pub unsafe fn first(&self) -> Result<[u64; 3], Error> {
+        let known = [range(self.ucontext, ARCH.signal_frame.registers.size)?];
+        // SAFETY: the caller promises that the structure is there.
+        let memory = unsafe { OwnMemory::new(&known) };
+        let mut first = [0; 3];
+        for (place, wanted) in first.iter_mut().zip([Register::PC, ARCH.sp, ARCH.fp]) {
+            let field = ARCH.signal_frame.registers.fields.iter().find(|(register, ..)| *register == wanted);
+            let &(_, offset, width) = field.ok_or(Error::UnknownRegister { register: wanted })?;
+            *place = memory.value(known[0].low.wrapping_add(u64::from(offset)), width)?;
+        }
+        Ok(first)
     }
 
     /// Which signal it was, and why.

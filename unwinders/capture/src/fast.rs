@@ -1,9 +1,12 @@
 //! The fast path over our own thread.
 //!
-//! The stack is that of the table of threads, so that nobody has to ask the kernel. Its words are just loaded.
+//! Its stacks are those of the table of threads, so that nobody has to ask the kernel. Their words are just loaded.
 
+use crate::mapping::{Mapped, Mappings};
 use crate::memory::{OwnMemory, Range};
+use crate::remembered::Memory;
 use crate::stacks::{THREADS, ThreadStack};
+use crate::syscall::{self, Answer, Errno};
 use crate::trace::BUDGET;
 use surestack_cfi::{Cfi, DwarfRows};
 use surestack_fast::{Cache, Chase, Compiled, Evaluated, Ground, Packed, Ruled, Rules, Start, Take, Words};
@@ -18,8 +21,10 @@ pub static CACHE: Cache = Cache::new();
 
 /// Walks this thread from where it is, or was interrupted, and hands its frames over. None where `take` had enough.
 ///
+/// On a stack of the table there is no system call in it. Of others the kernel is asked.
+///
 /// # Errors
-/// [`Unknown`] where the stack is not of the table.
+/// Where the kernel does not say which stack that is.
 ///
 /// # Safety
 /// The thread is the one that calls, and `[pc, sp, fp]` are its registers or what a signal interrupted whose handler has not
@@ -31,20 +36,76 @@ pub unsafe fn chase(
     modules: &ModuleMap,
     layers: Layers,
     take: &mut impl Take,
-) -> Result<Option<End>, Unknown> {
-    let [pc, sp, fp] = first;
-    let (thread, previous) = THREADS.find_with_memory(sp).ok_or(Unknown)?;
-    let known = KnownStacks { thread: &thread };
-    let stack = known.find(sp).ok_or(Unknown)?;
+) -> Answer<Option<End>> {
+    let [_, sp, _] = first;
+    let Some((thread, previous)) = THREADS.find_with_memory(sp) else {
+        // SAFETY: as the caller promises.
+        return unsafe { chase_elsewhere(first, regs, modules, layers, take) };
+    };
     let from = |range: Range| if (range.low..range.high).contains(&sp) { Range { low: sp, ..range } } else { range };
     let ranges = [from(thread.stack), from(thread.alternate)];
     // SAFETY: as the caller promises; the thread stands on one of them, and has them both until it says otherwise.
-    let memory = unsafe { OwnMemory::new(&ranges) };
+    Ok(unsafe { over(first, regs, modules, &Known { thread, mappings: None }, &ranges, previous, layers, take) })
+}
+
+/// The same, on a stack that nobody made known.
+///
+/// # Errors
+/// # Safety
+/// As for [`chase`].
+#[cold]
+#[inline(never)]
+unsafe fn chase_elsewhere(
+    first: [u64; 3],
+    regs: &dyn Fn() -> Regs,
+    modules: &ModuleMap,
+    layers: Layers,
+    take: &mut impl Take,
+) -> Answer<Option<End>> {
+    const CLOSE_ON_EXEC: i32 = 0o2_000_000;
+    const NOWHERE: Range = Range { low: 0, high: 0 };
+    let [_, sp, _] = first;
+    // Each time anew: in a forked child, what its parent opened shows the parent's.
+    let maps = syscall::open_at(-100, c"/proc/self/maps", CLOSE_ON_EXEC, 0)?;
+    let known = Known {
+        thread: ThreadStack { thread: 0, stack: NOWHERE, alternate: NOWHERE },
+        mappings: Some(Mappings::new(Some(maps))),
+    };
+    let end = match known.find(sp) {
+        // SAFETY: as the caller promises; the kernel says that it is mapped.
+        Some(stack) => Ok(unsafe {
+            over(first, regs, modules, &known, &[Range { low: sp, high: stack.high }], None, layers, take)
+        }),
+        None => Err(Errno::ENOENT),
+    };
+    let _ = syscall::close(maps);
+    end
+}
+
+/// Over stacks that are known, of which `ranges` may be read anywhere.
+///
+/// # Safety
+/// As for [`chase`]; and they are mapped.
+#[expect(clippy::too_many_arguments, reason = "made of two kinds of stacks, and called twice")]
+#[inline(always)]
+unsafe fn over(
+    [pc, sp, fp]: [u64; 3],
+    regs: &dyn Fn() -> Regs,
+    modules: &ModuleMap,
+    known: &Known,
+    ranges: &[Range],
+    previous: Option<&Memory>,
+    layers: Layers,
+    take: &mut impl Take,
+) -> Option<End> {
+    let stack = known.find(sp)?;
+    // SAFETY: as the caller promises.
+    let memory = unsafe { OwnMemory::new(ranges) };
     let target = Target {
         arch: crate::ARCH,
         memory: &memory,
         modules,
-        stacks: &known,
+        stacks: known,
         registry: &Registry::default(),
         evidence: &NoEvidence,
         stop: Stop::default(),
@@ -61,16 +122,16 @@ pub unsafe fn chase(
     let start = Start { pc, sp, fp, stack, regs };
     let mut chase = Chase::new(&ground, &start);
     if layers <= Layers::NoCache {
-        return Ok(chase.without_cache().run(take));
+        return chase.without_cache().run(take);
     }
-    let Some(previous) = previous.filter(|_| layers == Layers::All) else { return Ok(chase.run(take)) };
+    let Some(previous) = previous.filter(|_| layers == Layers::All) else { return chase.run(take) };
     // SAFETY: this is the thread on whose stack `sp` is.
-    Ok(unsafe {
+    unsafe {
         previous.with(sp, stack.low, |previous| match previous {
             Some(previous) => chase.run_again(previous, take),
             None => chase.run(take),
         })
-    })
+    }
 }
 
 /// What is used of the fast path: all, but by those who measure what each layer is good for.
@@ -109,10 +170,6 @@ impl Rules for OwnRules<'_> {
     }
 }
 
-/// A stack that nobody made known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unknown;
-
 /// Words of the stacks of the thread that runs.
 struct Own;
 
@@ -126,15 +183,21 @@ impl Words for Own {
     }
 }
 
-/// The stacks of one thread, as the table has them.
-struct KnownStacks<'t> {
-    thread: &'t ThreadStack,
+/// The stacks of one thread, as the table has them, and what the kernel says of others if it is to be asked.
+struct Known {
+    thread: ThreadStack,
+    mappings: Option<Mappings>,
 }
 
-impl Stacks for KnownStacks<'_> {
+impl Stacks for Known {
     fn find(&self, address: u64) -> Option<Stack> {
         let holds = |range: &&Range| range.low <= address && address <= range.high && range.low < range.high;
-        let found = [&self.thread.stack, &self.thread.alternate].into_iter().find(holds)?;
+        let mapped = || {
+            let mapped = self.mappings.as_ref()?.at(address).ok()??;
+            mapped.may(Mapped::WRITABLE).then_some(Range { low: mapped.low, high: mapped.high })
+        };
+        let known = [&self.thread.stack, &self.thread.alternate].into_iter().find(holds).copied();
+        let found = known.or_else(mapped)?;
         Some(Stack { low: found.low, high: found.high, kind: StackKind::Other })
     }
 }

@@ -20,6 +20,8 @@ impl Errno {
     pub const EEXIST: Self = Self(17);
     /// The kernel has no such call.
     pub const ENOSYS: Self = Self(38);
+    /// Nothing is there.
+    pub const ENOENT: Self = Self(2);
     /// The time is over.
     pub const ETIMEDOUT: Self = Self(110);
 }
