@@ -1,7 +1,7 @@
 //! Many traces of one stack, and one trace of each of many stacks.
 
 use crate::contenders::Contender;
-use crate::measure::{Effort, Ticks, cpu, median};
+use crate::measure::{Effort, Ticks, cpu, fence, median};
 use crate::programs::{Flavour, Link, Programs};
 use crate::stacks::{Leaf, Numbers, stack};
 use std::hint::black_box;
@@ -78,7 +78,8 @@ impl Seen {
     }
 }
 
-/// The trace is taken again and again at the same leaf, for a turn of CPU time; the contenders in turns.
+/// The trace is taken again and again at the same leaf, for a turn of CPU time; the contenders in turns. A fence stands between
+/// one trace and the next: the processor would begin the next one early, which it cannot do where a trace is wanted once.
 pub fn repeated(
     contenders: &[Contender],
     both: &Both,
@@ -96,6 +97,7 @@ pub fn repeated(
                 let (began, mut frames) = (cpu(), 0);
                 for _ in 0..batch {
                     frames += black_box((contender.trace)(leaf, &mut pcs));
+                    fence();
                 }
                 seen.turn((cpu() - began).as_nanos() as f64 / frames.max(1) as f64);
             });

@@ -2,7 +2,7 @@
 //! library all the time.
 
 use crate::contenders::Contender;
-use crate::measure::{Effort, cpu, median};
+use crate::measure::{Effort, cpu, fence, median};
 use crate::programs::churned;
 use crate::repeated::{Both, ROOM};
 use crate::stacks::{Numbers, stack};
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// Between one `dlopen` or `dlclose` and the next.
 const PAUSE: Duration = Duration::from_micros(500);
+
+/// Traces between two looks at the clock.
+const BATCH: u32 = 16;
 
 /// Whether libraries come and go meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,10 +102,11 @@ fn alone(contender: &Contender, both: &Both, effort: Effort) -> f64 {
         trace();
         let (began, mut traces) = (cpu(), 0.0);
         while cpu() - began < effort.turn * 10 {
-            for _ in 0..16 {
+            for _ in 0..BATCH {
                 trace();
+                fence();
             }
-            traces += 16.0;
+            traces += f64::from(BATCH);
         }
         rate = traces / (cpu() - began).as_secs_f64();
     });
