@@ -3,7 +3,8 @@
 //! `cargo bench --bench walk`. The same two stacks are walked by each contender: a recursion of [`DEPTH`] frames, where
 //! everything is known after the first, and Debian's python3 in `abort`, each frame of which is another function. Below
 //! that, the look-up of a row alone: remembered, by search table, and one entry after the other, which is the slow
-//! obvious way. Rounds are interleaved and medians quoted.
+//! obvious way; then the same of all functions of the C library in random order, where nothing is in a cache, with
+//! gimli beside it. Rounds are interleaved and medians quoted.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -11,7 +12,7 @@ use std::process::Command;
 use surestack::rows::CachedRows;
 use surestack::snapshot::{AddressSpace, Snapshot, Thread, core_file};
 use surestack::trace::{Known, Tracer};
-use surestack_cfi::{Cfi, DwarfRows, Lookup, Rows};
+use surestack_cfi::{Cfi, CompactCfa, DwarfRows, Function, Header, Lookup, ReferenceRows, Rows};
 use surestack_fixtures::Case;
 use surestack_framehop::Framehop;
 use surestack_reliable::Judge;
@@ -56,6 +57,13 @@ const LOOKUPS: [Contender; 3] = [
     ("one entry after the other", |stand| stand.look_up(&DwarfRows, &WithoutTable(&stand.snapshot.space))),
 ];
 
+const ANYWHERE: [Contender; 4] = [
+    ("search table alone", |stand| stand.anywhere.iter().filter(|pc| stand.entry(**pc).is_some()).count()),
+    ("decoded", |stand| stand.anywhere.iter().filter(|pc| stand.decode(**pc).is_some()).count()),
+    ("by our own reader", |stand| stand.look_up_anywhere(&DwarfRows)),
+    ("by gimli", |stand| stand.look_up_anywhere(&ReferenceRows)),
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, count, case, contender, times] = arguments.as_slice()
@@ -65,7 +73,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     table("frame", &CASES, &WALKS)?;
     println!();
-    table("row", &["python3"], &LOOKUPS)
+    table("row", &["python3"], &LOOKUPS)?;
+    println!();
+    table("row", &["python3"], &ANYWHERE)
 }
 
 /// Prints what each contender needs for one `unit`.
@@ -111,6 +121,10 @@ struct Stand<'s> {
     framehop: Framehop,
     /// The stack's frames, each with its registers beside it.
     frames: Vec<(Regs, Frame<'static>)>,
+    /// The C library.
+    libc: Module<'s>,
+    /// An address in each of its functions, in random order.
+    anywhere: Vec<u64>,
 }
 
 impl<'s> Stand<'s> {
@@ -123,7 +137,11 @@ impl<'s> Stand<'s> {
             frames.push((*frame.regs, Frame { regs: &NO_REGS, index, pc, found_by, link, callee_cfa, return_slot }));
         });
         let (remembered, framehop) = (Cfi::default(), Framehop::new());
-        Ok(Self { snapshot, thread, registry: Registry::default(), tracer, remembered, framehop, frames })
+        let libc = snapshot.space.modules.iter().find(|module| module.path.ends_with("libc.so.6"));
+        let libc = libc.and_then(|libc| snapshot.space.find(libc.start)).ok_or("a core without a C library")?;
+        let anywhere = anywhere(&libc).ok_or("a C library without a search table")?;
+        let registry = Registry::default();
+        Ok(Self { snapshot, thread, registry, tracer, remembered, framehop, frames, libc, anywhere })
     }
 
     fn judged(&self, tracer: &Tracer<'_>) -> usize {
@@ -161,6 +179,25 @@ impl<'s> Stand<'s> {
         self.frames.iter().map(|(_, frame)| &frame.pc).filter(found).count()
     }
 
+    /// The entry for an address of the C library.
+    fn entry(&self, pc: u64) -> Option<u64> {
+        black_box(Header::parse(self.libc.unwind.eh_frame_hdr?)?.lookup(pc - self.libc.bias))
+    }
+
+    /// The CFA of an address of the C library.
+    fn decode(&self, pc: u64) -> Option<CompactCfa> {
+        let function = Function::at(self.libc.unwind.eh_frame?, self.entry(pc)?).ok()?;
+        black_box(function.row_at(pc - self.libc.bias).ok()?.map(|row| row.cfa))
+    }
+
+    fn look_up_anywhere(&self, rows: &impl Rows) -> usize {
+        let libc = Alone(self.libc);
+        let target = self.target(&libc);
+        let found =
+            |pc: &&u64| matches!(rows.row(&target, CodeAddress::Exact(**pc), |row| row.end), Ok(Lookup::Row(_)));
+        self.anywhere.iter().filter(found).count()
+    }
+
     fn target<'t>(&'t self, modules: &'t dyn Modules) -> Target<'t> {
         Target {
             arch: self.snapshot.arch,
@@ -171,6 +208,30 @@ impl<'s> Stand<'s> {
             evidence: &NoEvidence,
             stop: Stop::default(),
         }
+    }
+}
+
+/// An address in the middle of each function of `module`, in an order that has nothing to do with where they lie.
+fn anywhere(module: &Module<'_>) -> Option<Vec<u64>> {
+    let eh_frame = module.unwind.eh_frame?;
+    let functions = Header::parse(module.unwind.eh_frame_hdr?)?;
+    let functions = functions.pairs().filter_map(|(_, fde)| Function::at(eh_frame, fde).ok());
+    let middle = |function: Function<'_>| function.start + (function.end - function.start) / 2 + module.bias;
+    let mut addresses: Vec<u64> = functions.map(middle).collect();
+    addresses.sort_unstable_by_key(|address| address.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    Some(addresses)
+}
+
+/// One module.
+struct Alone<'s>(Module<'s>);
+
+impl Modules for Alone<'_> {
+    fn find(&self, _: u64) -> Option<Module<'_>> {
+        Some(self.0)
+    }
+
+    fn mapping(&self, _: u64) -> Mapping {
+        Mapping::Unknown
     }
 }
 
@@ -224,7 +285,7 @@ fn run(case: &str, contender: &str, times: usize) -> Result<(), Box<dyn Error>> 
     let snapshot = snapshot(case)?.ok_or("the case cannot be built here")?;
     let known = Known::default();
     let stand = Stand::of(&snapshot, &known)?;
-    let named = WALKS.iter().chain(&LOOKUPS).find(|(name, _)| *name == contender);
+    let named = WALKS.iter().chain(&LOOKUPS).chain(&ANYWHERE).find(|(name, _)| *name == contender);
     let (_, work) = named.ok_or("no such contender")?;
     for _ in 0..times {
         black_box(work(&stand));

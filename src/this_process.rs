@@ -5,8 +5,10 @@
 //! never given back, and shared by all loads of the same bytes at the same distances, so that a library that comes and goes
 //! is copied once.
 
+mod backtrace;
 mod copies;
 pub(crate) mod room;
+pub(crate) mod stacks;
 mod symbols;
 mod trace;
 
@@ -17,6 +19,8 @@ use std::ffi::{CStr, c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use surestack_module_map::{ModuleMap, Record, Slot, Slots, Symbols};
 
+pub use backtrace::Backtrace;
+pub use stacks::{KnownThread, know_this_thread};
 pub use trace::{Judged, Trace};
 
 /// Modules that there is room for without making more.

@@ -1,9 +1,10 @@
-//! Broken call frame information: mutated sections of real files, and entries written with random instructions.
+//! Broken call frame information: mutated sections of real files, and entries written with random instructions. Our own
+//! reader of entries and gimli say the same of each.
 
 use crate::{Fuzzed, random::Random};
 use object::{Object, ObjectSection};
 use std::cell::Cell;
-use surestack_cfi::{Cfi, DwarfRows, Header};
+use surestack_cfi::{Cfi, DwarfRows, Header, Lookup, ReferenceRows, Row, Rows};
 use surestack_drawing::cfi;
 use surestack_walk::{
     AARCH64, Arch, CodeAddress, Error, Mapping, Memory, Module, Modules, NoEvidence, Register, Registry, Regs, Section,
@@ -123,8 +124,12 @@ impl Fuzzed for Written {
             random.mutate(&mut eh_frame);
             random.mutate(&mut debug_frame);
         }
+        // Our own reader is asked where there is a search table.
+        let hdr = cfi::eh_frame_hdr(0x47_0000, 0x48_0000, std::slice::from_ref(&entry));
+        let hdr = Section { address: 0x47_0000, bytes: &hdr };
         let unwind = UnwindSections {
             eh_frame: random.once_in(2).then_some(Section { address: 0x48_0000, bytes: &eh_frame }),
+            eh_frame_hdr: (entry.instructions.len() % 2 == 0).then_some(hdr),
             debug_frame: Some(Section { address: 0, bytes: &debug_frame }),
             ..UnwindSections::default()
         };
@@ -172,6 +177,25 @@ impl Modules for OneModule<'_> {
     }
 }
 
+/// The row at `pc`, those beside it, and the last one of its function are the same by our own reader and by gimli.
+fn hold_against_gimli(target: &Target<'_>, pc: u64) {
+    let mut places = vec![pc];
+    if let Ok(Some(row)) = look_up(&ReferenceRows, target, pc) {
+        places.extend([row.start.wrapping_sub(1), row.start, row.end, row.function.1.wrapping_sub(1)]);
+    }
+    for place in places {
+        assert_eq!(look_up(&DwarfRows, target, place), look_up(&ReferenceRows, target, place), "{place:#x}");
+    }
+}
+
+/// The row that `rows` have for an address, without its section.
+fn look_up(rows: &impl Rows, target: &Target<'_>, pc: u64) -> Result<Option<Row<'static>>, Error> {
+    match rows.row(target, CodeAddress::Exact(pc), |row| Row { expressions: &[], ..*row })? {
+        Lookup::Row(row) => Ok(Some(row)),
+        Lookup::Missing(_) => Ok(None),
+    }
+}
+
 fn step(unwind: UnwindSections<'_>, arch: &'static Arch, pc: u64, random: &mut Random) -> &'static str {
     let memory = Noise(Cell::new(0));
     let modules = OneModule(unwind);
@@ -195,6 +219,9 @@ fn step(unwind: UnwindSections<'_>, arch: &'static Arch, pc: u64, random: &mut R
     let mut caller = Regs::new();
     let outcome = Cfi(DwarfRows).step(&target, &regs, &mut caller);
     assert!(memory.0.get() < READS, "{} reads", memory.0.get());
+    if unwind.eh_frame_hdr.is_some() {
+        hold_against_gimli(&target, pc);
+    }
     match outcome {
         Ok(Step::Caller { .. }) => {
             assert!(caller.get(Register::PC).is_some(), "a caller without a pc");

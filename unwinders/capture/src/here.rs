@@ -5,13 +5,44 @@ use surestack_walk::{CodeAddress, Register, Regs};
 
 /// The registers that a caller of the function in which this stands would find again, and where in it we are. As long as that
 /// function has not returned, a walk from them shows it and its callers.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[inline(always)]
 pub fn here() -> Regs {
+    here_words().registers()
+}
+
+/// The same, as they were written down.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[inline(always)]
+pub fn here_words() -> HereWords {
     let mut words = [0_u64; 8];
     // SAFETY: it writes to the eight words and to nothing else.
     unsafe { surestack_here(&mut words) };
-    kept(&words)
+    HereWords(words)
+}
+
+/// There is nothing here yet.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[inline(always)]
+pub fn here_words() -> HereWords {
+    HereWords([0; 8])
+}
+
+/// pc, sp, and the registers that are kept for a caller: rbp, rbx, r12 to r15.
+#[derive(Clone, Copy, Debug)]
+pub struct HereWords([u64; 8]);
+
+impl HereWords {
+    /// pc, sp and rbp.
+    #[inline(always)]
+    pub fn first(&self) -> [u64; 3] {
+        let [pc, sp, fp, ..] = self.0;
+        [pc, sp, fp]
+    }
+
+    /// All of them, with what the kernel says of the thread.
+    pub fn registers(&self) -> Regs {
+        kept(&self.0)
+    }
 }
 
 // A function of its own: code that takes an address inside itself looks, to whoever reads the instructions, as if it were
@@ -43,13 +74,6 @@ core::arch::global_asm!(
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 unsafe extern "C" {
     fn surestack_here(words: &mut [u64; 8]);
-}
-
-/// There is nothing here yet.
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-#[inline(always)]
-pub fn here() -> Regs {
-    kept(&[0; 8])
 }
 
 #[inline(never)]

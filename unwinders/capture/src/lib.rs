@@ -21,12 +21,14 @@ pub mod alternate;
 mod context;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod helper;
+mod fast;
 mod here;
 mod late;
 mod mapping;
 mod memory;
 pub mod message;
 pub mod record;
+mod remembered;
 mod roomy;
 pub mod stacks;
 mod surroundings;
@@ -70,7 +72,8 @@ mod words;
 pub use context::{ARCH, Interrupted, SIGINFO, stop};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use entry::{entry, marker, restorer};
-pub use here::here;
+pub use fast::{CACHE, Unknown, chase};
+pub use here::{HereWords, here, here_words};
 pub use late::Loader;
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
@@ -79,6 +82,7 @@ pub use plan::{Chain, Helper, Initial, Plan, Second, Threads, Words, plan, publi
 pub use report::{MARKER, markers};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use request::request;
+pub use remembered::Memory;
 pub use roomy::with_room;
 pub use stack::HandlerStack;
 pub use surroundings::Surroundings;

@@ -11,6 +11,7 @@
 //! * Places are never given back: where all are taken, more are added ([`ThreadStacks::add`]), which live for ever.
 
 use crate::Range;
+use crate::remembered::Memory;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 
@@ -50,6 +51,13 @@ impl Line {
     pub fn clear(&self) {
         self.place.clear(self.state);
     }
+
+    /// Gives the thread a memory of its previous trace, `made` if its place has none. To be called by the thread itself.
+    pub fn remember(&self, made: impl FnOnce() -> &'static Memory) {
+        let memory = self.place.memory().unwrap_or_else(made);
+        memory.forget();
+        self.place.memory.store(core::ptr::from_ref(memory).cast_mut(), Ordering::Release);
+    }
 }
 
 /// Room for one thread.
@@ -59,6 +67,8 @@ struct Place {
     state: AtomicU64,
     stack: [AtomicU64; 2],
     alternate: [AtomicU64; 2],
+    /// What the thread remembers of its previous trace: null, or what stays with the place for ever.
+    memory: AtomicPtr<Memory>,
 }
 
 impl Place {
@@ -67,7 +77,13 @@ impl Place {
             state: AtomicU64::new(0),
             stack: [const { AtomicU64::new(0) }; 2],
             alternate: [const { AtomicU64::new(0) }; 2],
+            memory: AtomicPtr::new(null_mut()),
         }
+    }
+
+    fn memory(&self) -> Option<&'static Memory> {
+        // SAFETY: null, or what `Line::remember` was given, which lives for ever.
+        unsafe { self.memory.load(Ordering::Acquire).as_ref() }
     }
 
     /// Whether it was free, and is now the caller's to write.
@@ -191,6 +207,13 @@ impl ThreadStacks {
     /// The thread on one of whose stacks `address` lies.
     pub fn find(&'static self, address: u64) -> Option<ThreadStack> {
         self.threads().find(|thread| thread.has(address))
+    }
+
+    /// The same, with what the thread remembers.
+    pub(crate) fn find_with_memory(&'static self, address: u64) -> Option<(ThreadStack, Option<&'static Memory>)> {
+        let places = self.places().filter_map(|place| Some((place.read()?.0, place)));
+        let (thread, place) = places.into_iter().find(|(thread, _)| thread.has(address))?;
+        Some((thread, place.memory()))
     }
 
     /// What is known of the thread with this id.

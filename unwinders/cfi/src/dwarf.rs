@@ -1,26 +1,16 @@
-//! Rows from `.eh_frame` and `.debug_frame`, parsed by gimli without allocation.
+//! Rows from `.eh_frame` and `.debug_frame`, without allocation.
+//!
+//! ```text
+//!   search table ──► Function ──► Compact ──► Row        our own reader
+//!                        └─ Unusual, .debug_frame, no search table ──► gimli
+//! ```
 
-use crate::{CfaRule, Entry, Expression, Header, Lookup, Origin, Row, Rows, Rule, Rules};
-use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindContextStorage, UnwindOffset, UnwindSection};
-use surestack_walk::{
-    Arch, CfiFault, Code, CodeAddress, Error, Module, Register, Root, RowSource, Section, Target, Why,
+use crate::reference::Search;
+use crate::{
+    CfaRule, CompactCfa, CompactExpression, CompactRule, Entry, Expression, Function, Header, Lookup, Origin, Row,
+    Rows, Rule, Unusual,
 };
-
-type Reader<'a> = EndianSlice<'a, LittleEndian>;
-type Fde<'a> = gimli::FrameDescriptionEntry<Reader<'a>>;
-
-/// Room for one evaluation: the rules of one row, and the rows that `DW_CFA_remember_state` stacks.
-struct Storage;
-
-/// `DW_CFA_remember_state` deeper than this is not seen in the wild (gcc and clang nest once, hand-written code twice).
-const REMEMBERED: usize = 6;
-
-impl UnwindContextStorage<usize> for Storage {
-    type Rules = [(gimli::Register, gimli::RegisterRule<usize>); Rules::MOST];
-    type Stack = [gimli::UnwindTableRow<usize, Self>; REMEMBERED];
-}
-
-type UnwindContext = gimli::UnwindContext<usize, Storage>;
+use surestack_walk::{Code, CodeAddress, Error, Module, Root, RowSource, Target, Why};
 
 /// Rows of the modules' own unwind sections: `.eh_frame` first, `.debug_frame` where that has nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,226 +27,77 @@ impl Rows for DwarfRows {
             return Ok(Lookup::Missing(Why::NoModule));
         };
         let search = Search { module, arch: target.arch, pc: pc.lookup() };
-        match search.any_row()? {
-            // Its own entry does not say so in glibc, and what it gives for a caller is rubbish.
-            Some(row) if starts_context(target, row.function.0) => {
-                Ok(Lookup::Row(look(&Row { entry: Entry::Outermost(Root::ContextEntry), ..row })))
-            }
-            Some(row) => Ok(Lookup::Row(look(&row))),
-            None if module.unwind.eh_frame.is_none() && module.unwind.debug_frame.is_none() => {
-                Ok(Lookup::Missing(Why::NoTable))
-            }
-            None => Ok(Lookup::Missing(Why::NoRow)),
-        }
-    }
-}
-
-/// Whether the code at `function` is what the first function of a `makecontext` stack returns to.
-fn starts_context(target: &Target<'_>, function: u64) -> bool {
-    Code::at(target.memory, function).starts_with_any(target.arch.context_entries.iter().copied())
-}
-
-fn vendor(arch: &Arch) -> gimli::Vendor {
-    let signs = arch.register(gimli::AArch64::RA_SIGN_STATE.0) == Some(Register::RA_SIGN_STATE);
-    if signs { gimli::Vendor::AArch64 } else { gimli::Vendor::Default }
-}
-
-/// One look-up of an address in one module.
-struct Search<'t, 'm> {
-    module: Module<'m>,
-    arch: &'t Arch,
-    /// The target's address to look up.
-    pc: u64,
-}
-
-impl<'m> Search<'_, 'm> {
-    /// The row for the pc in `.eh_frame`, else in `.debug_frame`; `None` when neither covers it.
-    fn any_row(&self) -> Result<Option<Row<'m>>, Error> {
-        let unwind = &self.module.unwind;
-        if let Some(section) = unwind.eh_frame {
-            let mut eh_frame = gimli::EhFrame::new(section.bytes, LittleEndian);
-            eh_frame.set_address_size(8);
-            eh_frame.set_vendor(vendor(self.arch));
-            if let Some(row) = self.row(&eh_frame, section, unwind.eh_frame_hdr, RowSource::EhFrame)? {
-                return Ok(Some(row));
-            }
-        }
-        let Some(section) = unwind.debug_frame else { return Ok(None) };
-        let mut debug_frame = gimli::DebugFrame::new(section.bytes, LittleEndian);
-        debug_frame.set_address_size(8);
-        debug_frame.set_vendor(vendor(self.arch));
-        self.row(&debug_frame, section, unwind.debug_frame_hdr, RowSource::DebugFrame)
-    }
-
-    /// The row for the pc in `section`, `None` when no entry covers it.
-    fn row<S>(
-        &self,
-        section: &S,
-        bytes: Section<'m>,
-        index: Option<Section<'m>>,
-        source: RowSource,
-    ) -> Result<Option<Row<'m>>, Error>
-    where
-        S: UnwindSection<Reader<'m>>,
-        S::Offset: UnwindOffset<usize>,
-    {
-        let bases = self.bases(bytes, index);
-        let linked = self.pc.wrapping_sub(self.module.bias);
-        let fde = match index.and_then(Header::parse) {
-            Some(header) => self.indexed(section, bytes, &header, &bases, linked)?,
-            None => self.scanned(section, &bases, linked)?,
+        let mut row = Row::EMPTY;
+        let other = match decode(&search, &mut row) {
+            Ok(true) => return Ok(Lookup::Row(lend(&mut row, target, look))),
+            Ok(false) => search.in_debug_frame()?,
+            Err(Unusual) => search.any_row()?,
         };
-        let Some(fde) = fde else {
-            return Ok(None);
-        };
-        let mut context = UnwindContext::new_in();
-        let row = match fde.unwind_info_for_address(section, &bases, &mut context, linked) {
-            Ok(row) => row,
-            Err(gimli::Error::NoUnwindInfoForAddress) => return Ok(None),
-            Err(error) => return Err(self.bad(error)),
-        };
-        self.convert(row, &fde, bytes, source).map(Some)
-    }
-
-    /// The entry that the search table points at, if it covers the address.
-    fn indexed<S>(
-        &self,
-        section: &S,
-        bytes: Section<'m>,
-        header: &Header<'_>,
-        bases: &BaseAddresses,
-        linked: u64,
-    ) -> Result<Option<Fde<'m>>, Error>
-    where
-        S: UnwindSection<Reader<'m>>,
-        S::Offset: UnwindOffset<usize>,
-    {
-        let Some(address) = header.lookup(linked) else {
-            return Ok(None);
-        };
-        let offset = address
-            .checked_sub(bytes.address)
-            .and_then(|offset| usize::try_from(offset).ok())
-            .ok_or(Error::BadCfi { pc: self.pc, fault: CfiFault::Malformed })?;
-        let fde = section
-            .fde_from_offset(bases, S::Offset::from(offset), S::cie_from_offset)
-            .map_err(|error| self.bad(error))?;
-        Ok(fde.contains(linked).then_some(fde))
-    }
-
-    /// The first entry that covers the address, by reading one after the other.
-    fn scanned<S>(&self, section: &S, bases: &BaseAddresses, linked: u64) -> Result<Option<Fde<'m>>, Error>
-    where
-        S: UnwindSection<Reader<'m>>,
-        S::Offset: UnwindOffset<usize>,
-    {
-        let mut entries = section.entries(bases);
-        while let Some(entry) = entries.next().map_err(|error| self.bad(error))? {
-            if let CieOrFde::Fde(partial) = entry {
-                let fde = partial.parse(S::cie_from_offset).map_err(|error| self.bad(error))?;
-                if fde.contains(linked) {
-                    return Ok(Some(fde));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn bases(&self, section: Section<'_>, index: Option<Section<'_>>) -> BaseAddresses {
-        let mut bases = BaseAddresses::default().set_eh_frame(section.address);
-        if let Some(index) = index {
-            bases = bases.set_eh_frame_hdr(index.address);
-        }
-        if let Some(text) = self.module.unwind.text {
-            bases = bases.set_text(text);
-        }
-        if let Some(got) = self.module.unwind.got {
-            bases = bases.set_got(got);
-        }
-        bases
-    }
-
-    /// Our row from gimli's, with the target's addresses.
-    fn convert(
-        &self,
-        from: &gimli::UnwindTableRow<usize, Storage>,
-        fde: &Fde<'m>,
-        bytes: Section<'m>,
-        source: RowSource,
-    ) -> Result<Row<'m>, Error> {
-        let bias = self.module.bias;
-        let here = |linked: u64| linked.wrapping_add(bias);
-        let mut rules = Rules::default();
-        for (number, rule) in from.registers() {
-            // Registers that are not tracked (vector registers) have no use here.
-            let Some(register) = self.arch.register(number.0) else {
-                continue;
-            };
-            if let Some(rule) = self.rule(rule)?
-                && !rules.set(register, rule)
-            {
-                return Err(self.fault(CfiFault::TooLarge));
-            }
-        }
-        let cfa = match from.cfa() {
-            gimli::CfaRule::RegisterAndOffset { register, offset } => {
-                CfaRule::Register(self.register(*register)?, *offset)
-            }
-            gimli::CfaRule::Expression(expression) => CfaRule::Expression(self.expression(expression)?),
-        };
-        Ok(Row {
-            start: here(from.start_address()),
-            end: here(from.end_address()),
-            function: (here(fde.initial_address()), here(fde.end_address())),
-            origin: Origin::Cfi(source),
-            entry: if fde.is_signal_trampoline() { Entry::Signal } else { Entry::Called },
-            cfa,
-            return_register: self.register(fde.cie().return_address_register())?,
-            rules,
-            expressions: bytes.bytes,
+        Ok(match other {
+            Some(mut row) => Lookup::Row(lend(&mut row, target, look)),
+            None => Lookup::Missing(missing(&module)),
         })
     }
+}
 
-    fn rule(&self, rule: &gimli::RegisterRule<usize>) -> Result<Option<Rule>, Error> {
-        Ok(Some(match rule {
-            gimli::RegisterRule::Undefined => Rule::Undefined,
-            gimli::RegisterRule::SameValue => Rule::SameValue,
-            gimli::RegisterRule::Offset(offset) => Rule::Offset(*offset),
-            gimli::RegisterRule::ValOffset(offset) => Rule::ValOffset(*offset),
-            gimli::RegisterRule::Register(register) => match self.arch.register(register.0) {
-                Some(register) => Rule::Register(register),
-                // Kept in a vector register: lost.
-                None => Rule::Undefined,
-            },
-            gimli::RegisterRule::Expression(expression) => Rule::Expression(self.expression(expression)?),
-            gimli::RegisterRule::ValExpression(expression) => Rule::ValExpression(self.expression(expression)?),
-            gimli::RegisterRule::Constant(value) => Rule::Constant(*value),
-            _ => return Err(self.fault(CfiFault::Unsupported)),
-        }))
+/// Lends a row that was found.
+#[inline]
+pub(crate) fn lend<T>(row: &mut Row<'_>, target: &Target<'_>, look: impl FnOnce(&Row<'_>) -> T) -> T {
+    // What the first function of a `makecontext` stack returns to. Its own entry does not say so in glibc, and what it
+    // gives for a caller is rubbish.
+    if Code::at(target.memory, row.function.0).starts_with_any(target.arch.context_entries.iter().copied()) {
+        row.entry = Entry::Outermost(Root::ContextEntry);
     }
+    look(row)
+}
 
-    fn expression(&self, expression: &gimli::UnwindExpression<usize>) -> Result<Expression, Error> {
-        match (u32::try_from(expression.offset), u32::try_from(expression.length)) {
-            (Ok(offset), Ok(length)) => Ok(Expression { offset, length }),
-            _ => Err(self.fault(CfiFault::TooLarge)),
+/// Why there is no row.
+pub(crate) fn missing(module: &Module<'_>) -> Why {
+    if module.unwind.eh_frame.is_none() && module.unwind.debug_frame.is_none() { Why::NoTable } else { Why::NoRow }
+}
+
+/// Writes the row in force into `row` as our own reader finds it in `.eh_frame`; false when no entry covers the pc.
+fn decode<'m>(search: &Search<'_, 'm>, row: &mut Row<'m>) -> Result<bool, Unusual> {
+    let (bias, unwind) = (search.module.bias, &search.module.unwind);
+    let Some(section) = unwind.eh_frame else { return Ok(false) };
+    let header = unwind.eh_frame_hdr.and_then(Header::parse).ok_or(Unusual)?;
+    let linked = search.pc.wrapping_sub(bias);
+    let Some(fde) = header.lookup(linked) else { return Ok(false) };
+    let function = Function::at(section, fde)?;
+    let Some(found) = function.row_at(linked)? else { return Ok(false) };
+
+    let here = |linked: u64| linked.wrapping_add(bias);
+    let register = |number: u8| search.arch.register(u16::from(number)).ok_or(Unusual);
+    row.start = here(found.start);
+    row.end = here(found.end);
+    row.function = (here(function.start), here(function.end));
+    row.origin = Origin::Cfi(RowSource::EhFrame);
+    row.entry = if function.is_signal_frame { Entry::Signal } else { Entry::Called };
+    row.cfa = match found.cfa {
+        CompactCfa::Register(number, offset) => CfaRule::Register(register(number)?, i64::from(offset)),
+        CompactCfa::Expression(bytes) => CfaRule::Expression(bytes.into()),
+    };
+    row.return_register = register(function.return_register)?;
+    row.expressions = section.bytes;
+    for (number, rule) in found.rules() {
+        let rule = match rule {
+            CompactRule::Undefined => Rule::Undefined,
+            CompactRule::SameValue => Rule::SameValue,
+            CompactRule::Offset(offset) => Rule::Offset(i64::from(offset)),
+            CompactRule::ValOffset(offset) => Rule::ValOffset(i64::from(offset)),
+            CompactRule::Register(other) => Rule::Register(register(other)?),
+            CompactRule::Expression(bytes) => Rule::Expression(bytes.into()),
+            CompactRule::ValExpression(bytes) => Rule::ValExpression(bytes.into()),
+        };
+        if !row.rules.add(register(number)?, rule) {
+            return Err(Unusual);
         }
     }
+    Ok(true)
+}
 
-    fn register(&self, number: gimli::Register) -> Result<Register, Error> {
-        self.arch.register(number.0).ok_or(self.fault(CfiFault::Register))
-    }
-
-    fn bad(&self, error: gimli::Error) -> Error {
-        self.fault(match error {
-            gimli::Error::TooManyRegisterRules | gimli::Error::StackFull => CfiFault::TooLarge,
-            gimli::Error::UnknownCallFrameInstruction(_)
-            | gimli::Error::UnknownAugmentation
-            | gimli::Error::UnsupportedPointerEncoding(_) => CfiFault::Unsupported,
-            _ => CfiFault::Malformed,
-        })
-    }
-
-    fn fault(&self, fault: CfiFault) -> Error {
-        Error::BadCfi { pc: self.pc, fault }
+impl From<CompactExpression> for Expression {
+    fn from(bytes: CompactExpression) -> Self {
+        Self { offset: bytes.offset, length: u32::from(bytes.length) }
     }
 }

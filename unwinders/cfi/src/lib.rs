@@ -6,6 +6,7 @@
 //!   pc ──► Rows::row ──► Row ──► apply ──► caller
 //!          │                     │
 //!          ├── DwarfRows         └── expression: the stack machine
+//!          │     └── Function ──► Compact: our own reader of one entry; gimli for what that calls Unusual
 //!          └── (offline) rows from a cache, or from the instructions
 //! ```
 //!
@@ -16,16 +17,24 @@
 #![forbid(unsafe_code)]
 
 mod augmentation;
+mod compact;
+mod cursor;
 mod dwarf;
+mod entry;
 mod exec;
 mod expression;
 mod hdr;
+mod program;
+mod reference;
 mod row;
 
 pub use augmentation::drop_key_letters;
+pub use compact::{Compact, CompactCfa, CompactExpression, CompactRule};
 pub use dwarf::DwarfRows;
+pub use entry::{Function, Unusual};
 pub use exec::apply;
 pub use hdr::Header;
+pub use reference::ReferenceRows;
 pub use row::{CfaRule, Entry, Expression, Origin, Row, Rule, Rules};
 
 use surestack_walk::{CodeAddress, Error, Regs, Step, Target, Unwinder, Why};

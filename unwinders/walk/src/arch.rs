@@ -123,8 +123,12 @@ impl Arch {
     }
 
     /// The register that DWARF calls `number`; none for those not tracked (vector registers).
+    #[inline]
     pub fn register(&self, number: u16) -> Option<Register> {
-        self.dwarf.iter().find(|(dwarf, _)| *dwarf == number).map(|&(_, register)| register)
+        // The first numbers are in their places.
+        let place = self.dwarf.get(usize::from(number)).filter(|(dwarf, _)| *dwarf == number);
+        let &(_, register) = place.or_else(|| self.dwarf.iter().find(|(dwarf, _)| *dwarf == number))?;
+        Some(register)
     }
 
     /// The name of a register, as the ABI writes it.

@@ -1,0 +1,575 @@
+//! The loop.
+
+use crate::cache::{Base, Cache, Found, Generation, Key, NOT_SAVED};
+use crate::remembered::{ADDRESS, Arrival, CHECK, Entry, Forgetful, REDO, Recall, Remembered, Used};
+use crate::{Rules, Special, Unpacked};
+use core::ops::ControlFlow;
+use surestack_walk::{
+    CodeAddress, End, Error, FoundBy, Frame, Link, Register, Regs, Root, RowSource, SignalSign, Stack, Target,
+    Unwinder, Walk,
+};
+
+/// Bytes of a word.
+const WORD: u64 = 8;
+/// Signal frames after which the full walk goes on alone: it counts how often a walk descends.
+const SIGNALS: u32 = 32;
+
+/// Words of the stacks that a target names.
+pub trait Words {
+    /// The word at an address that is a multiple of 8 and lies, with the word, on a stack that [`Target::stacks`] found from
+    /// the stack pointer of a frame that the walk arrived at, above that stack pointer.
+    fn word(&self, address: u64) -> Option<u64>;
+}
+
+/// A frame, without its other registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Its pc.
+    pub pc: CodeAddress,
+    /// Its stack pointer, where it is known.
+    pub sp: Option<u64>,
+    /// What lies between it and its callee.
+    pub link: Link,
+    /// Canonical frame address of its callee.
+    pub callee_cfa: Option<u64>,
+    /// Where the return address that leads here lay.
+    pub return_slot: Option<u64>,
+    /// How it was found.
+    pub found_by: FoundBy,
+}
+
+/// Takes frames as they come, innermost first.
+pub trait Take {
+    /// The next one. Breaks off where no more are wanted.
+    fn take(&mut self, frame: Passed) -> ControlFlow<()>;
+
+    /// The next ones, called, each with its pc and stack pointer. How many of them were wanted.
+    #[inline(always)]
+    fn take_called(&mut self, frames: impl ExactSizeIterator<Item = (u64, u64)>) -> usize {
+        let mut taken = 0;
+        for (pc, sp) in frames {
+            if self.take(called(pc, sp)).is_break() {
+                break;
+            }
+            taken += 1;
+        }
+        taken
+    }
+}
+
+/// What a chase goes over.
+pub struct Ground<'g, R, W> {
+    /// The thread, as the full walk sees it. Its registry names no roots.
+    pub target: &'g Target<'g>,
+    /// The unwinders of the full walk. The first two that have something to say are what `rules` speak for.
+    pub unwinders: &'g [&'g dyn Unwinder],
+    /// Most frames.
+    pub budget: usize,
+    /// Rules that are remembered; of nobody else's modules.
+    pub cache: &'g Cache,
+    /// Those that are not.
+    pub rules: R,
+    /// The stacks' words.
+    pub words: W,
+}
+
+/// Where a chase begins.
+pub struct Start<'s> {
+    /// The interrupted pc.
+    pub pc: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// The frame pointer.
+    pub fp: u64,
+    /// The stack it is on.
+    pub stack: Stack,
+    /// All registers, for frames that need more.
+    pub regs: &'s dyn Fn() -> Regs,
+}
+
+/// What a rule is followed from.
+#[derive(Clone, Copy)]
+pub(crate) struct State {
+    pub key: Key,
+    pub sp: u64,
+    pub fp: u64,
+}
+
+impl State {
+    fn pc(&self) -> CodeAddress {
+        let bits = self.key.bits();
+        if bits & Key::EXACT == 0 { CodeAddress::Return(bits) } else { CodeAddress::Exact(bits & !Key::EXACT) }
+    }
+
+    /// Of a frame of the full walk, where all that is known.
+    fn of(arch_sp: Register, arch_fp: Register, regs: &Regs) -> Option<Self> {
+        let key = match regs.pc()? {
+            CodeAddress::Exact(pc) => Key::of_exact(pc)?,
+            CodeAddress::Return(pc) => Key::of_return(pc)?,
+        };
+        Some(Self { key, sp: regs.get(arch_sp)?, fp: regs.get(arch_fp)? })
+    }
+}
+
+/// What one step came to.
+enum Next {
+    /// The caller, called.
+    Called(State, Arrival),
+    /// What a signal interrupted, and where it was found.
+    Interrupted(State, Arrival, Passed),
+    /// An outermost frame.
+    Root(Root),
+    /// The full walk must say.
+    Unsaid,
+}
+
+/// A chase.
+pub struct Chase<'c, 'g, R, W> {
+    ground: &'c Ground<'g, R, W>,
+    start: &'c Start<'c>,
+    /// The walk that lags behind, once it was needed.
+    walk: Option<Walk<'g>>,
+    stack: Stack,
+    generation: Generation,
+    index: usize,
+    signals: u32,
+}
+
+impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
+    /// Over `ground`, from `start`.
+    pub fn new(ground: &'c Ground<'g, R, W>, start: &'c Start<'c>) -> Self {
+        let generation = Generation::of(ground.target.modules.generation().unwrap_or(0));
+        Self { ground, start, walk: None, stack: start.stack, generation, index: 0, signals: 0 }
+    }
+
+    /// Hands frames to `take`, until it has enough or there are no more. None if it had enough.
+    pub fn run(&mut self, take: &mut impl Take) -> Option<End> {
+        self.with(Forgetful, take)
+    }
+
+    /// The same, with the previous trace of the same thread.
+    pub fn run_again(&mut self, previous: &mut Remembered, take: &mut impl Take) -> Option<End> {
+        match previous.begin(self.generation) {
+            Some(memory) => self.with(memory, take),
+            None => self.with(Forgetful, take),
+        }
+    }
+
+    #[inline(always)]
+    fn with<M: Recall>(&mut self, mut memory: M, take: &mut impl Take) -> Option<End> {
+        let end = self.walk(&mut memory, take);
+        memory.finish();
+        end
+    }
+
+    #[inline(always)]
+    fn walk<M: Recall>(&mut self, memory: &mut M, take: &mut impl Take) -> Option<End> {
+        let &Start { pc, sp, fp, .. } = self.start;
+        let mut arrived = Passed {
+            pc: CodeAddress::Exact(pc),
+            sp: Some(sp),
+            link: Link::Call,
+            callee_cfa: None,
+            return_slot: None,
+            found_by: FoundBy::Context,
+        };
+        let mut arrival = Arrival { slot: 0, used: Used::Sp };
+        let mut state = Key::of_exact(pc).map(|key| State { key, sp, fp });
+        loop {
+            let found = state.filter(|state| self.stands(state)).and_then(|state| Some((state, self.find(state.key)?)));
+            let next = match found {
+                Some((state, found)) => {
+                    if self.index >= self.ground.budget {
+                        return Some(End::Stopped(Error::Budget { frames: self.index }));
+                    }
+                    if take.take(arrived).is_break() {
+                        return None;
+                    }
+                    self.index += 1;
+                    match self.along((state, arrival), found, memory, take) {
+                        ControlFlow::Continue(next) => next,
+                        ControlFlow::Break(()) => return None,
+                    }
+                }
+                None => Next::Unsaid,
+            };
+            match next {
+                Next::Root(root) => return Some(End::Root(root)),
+                Next::Interrupted(interrupted, by, passed) => (state, arrival, arrived) = (Some(interrupted), by, passed),
+                Next::Called(..) | Next::Unsaid => {
+                    memory.stop();
+                    match self.catch_up(take) {
+                        ControlFlow::Continue(caught) => (state, arrived) = caught,
+                        ControlFlow::Break(end) => return end,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a frame's stack pointer is where words can be read from it.
+    fn stands(&self, state: &State) -> bool {
+        state.sp.is_multiple_of(WORD) && self.stack.low <= state.sp && state.sp <= self.stack.high
+    }
+
+    /// From a frame that was handed over, and the rule at its pc, through all that were called.
+    #[inline(always)]
+    fn along<M: Recall>(
+        &mut self,
+        (mut state, arrival): (State, Arrival),
+        mut found: Found,
+        memory: &mut M,
+        take: &mut impl Take,
+    ) -> ControlFlow<(), Next> {
+        if let Some(again) = self.remember(&state, arrival, memory, take)? {
+            let Some(rule) = self.find(again.key) else { return ControlFlow::Continue(Next::Unsaid) };
+            (state, found) = (again, rule);
+        }
+        let Ground { cache, budget, .. } = self.ground;
+        let mut index = self.index;
+        let next = loop {
+            let (above, saved) = found.words();
+            // Words have 11 bits: nothing wraps that is not looked at.
+            let (by_sp, by_fp) = (state.sp.wrapping_add(above * WORD), state.fp.wrapping_add(above * WORD));
+            let followed = match found.base() {
+                Base::Sp => self.follow(&state, by_sp, saved, Used::Sp),
+                Base::Fp if by_fp.wrapping_add_signed(saved * 8) >= state.sp && by_fp.is_multiple_of(WORD) => {
+                    self.follow(&state, by_fp, saved, Used::Fp)
+                }
+                Base::Fp | Base::Other => match self.step(&state, found.rule().unpacked()) {
+                    Next::Called(caller, arrival) => Some((caller, arrival)),
+                    other => break other,
+                },
+            };
+            let Some((caller, arrival)) = followed else { break Next::Unsaid };
+            found = match cache.find(caller.key, self.generation) {
+                Some(found) => found,
+                None => match self.miss(caller.key) {
+                    Some(found) => found,
+                    None => break Next::Unsaid,
+                },
+            };
+            if index >= *budget {
+                break Next::Unsaid;
+            }
+            state = caller;
+            take.take(called(state.key.bits(), state.sp))?;
+            index += 1;
+            if M::REMEMBERS {
+                self.index = index;
+                if let Some(again) = self.remember(&state, arrival, memory, take)? {
+                    let Some(rule) = self.find(again.key) else { return ControlFlow::Continue(Next::Unsaid) };
+                    (state, found) = (again, rule);
+                    index = self.index;
+                }
+            }
+        };
+        self.index = index;
+        ControlFlow::Continue(next)
+    }
+
+    /// The caller of a frame with this canonical frame address above its own, whose frame pointer was saved so many words from
+    /// there, not below the stack pointer.
+    #[inline(always)]
+    fn follow(&self, state: &State, cfa: u64, saved: i64, used: Used) -> Option<(State, Arrival)> {
+        if cfa > self.stack.high || cfa <= state.sp {
+            return None;
+        }
+        let slot = cfa.wrapping_add_signed(saved * 8);
+        let (pc, fp) = (self.ground.words.word(cfa - WORD)?, self.ground.words.word(slot)?);
+        let key = Key::of_return(pc)?;
+        let (fp, slot) = if saved == NOT_SAVED { (state.fp, 0) } else { (fp, slot) };
+        Some((State { key, sp: cfa, fp }, Arrival { slot, used }))
+    }
+
+    /// Notes a frame that was handed over; or, if the previous trace came to it as well, hands over what is as it was. Where
+    /// that ends, if so.
+    #[inline(always)]
+    fn remember<M: Recall>(
+        &mut self,
+        state: &State,
+        arrival: Arrival,
+        memory: &mut M,
+        take: &mut impl Take,
+    ) -> ControlFlow<(), Option<State>> {
+        match memory.meets(state, arrival) {
+            Some(met) => self.again(*state, met, memory, take).map_continue(Some),
+            None => {
+                memory.note(state, arrival);
+                ControlFlow::Continue(None)
+            }
+        }
+    }
+
+    /// Hands over the frames of the previous trace from where both met, as long as the words that lead to them are the same.
+    /// The last of them.
+    fn again<M: Recall>(
+        &mut self,
+        state: State,
+        met: usize,
+        memory: &mut M,
+        take: &mut impl Take,
+    ) -> ControlFlow<(), State> {
+        let mut passed = 0;
+        let all = loop {
+            let at = met + passed;
+            let room = self.ground.budget.saturating_sub(self.index);
+            let plain = memory.plain(at);
+            let plain = plain.get(..room).unwrap_or(plain);
+            // On one stack each lies above the one before.
+            if plain.last().is_some_and(|last| last.sp > self.stack.high) {
+                break false;
+            }
+            let same = self.same(plain);
+            let taken = take.take_called(plain.iter().take(same).map(|entry| (entry.key, entry.sp)));
+            if taken < same {
+                memory.keeps(at + taken);
+                return ControlFlow::Break(());
+            }
+            (self.index, passed) = (self.index + same, passed + same);
+            if same < plain.len() {
+                break false;
+            }
+            let Some(entry) = memory.entry(met + passed + 1) else { break true };
+            let Some(frame) = memory.entry(met + passed).and_then(|callee| self.still(&callee, &entry)) else {
+                break false;
+            };
+            if take.take(frame).is_break() {
+                memory.keeps(met + passed);
+                return ControlFlow::Break(());
+            }
+            (self.index, passed) = (self.index + 1, passed + 1);
+        };
+        let last = match memory.entry(met + passed) {
+            Some(entry) if passed > 0 => self.whole(&entry, memory, met, met + passed, state.fp),
+            _ => state,
+        };
+        if all { memory.joins() } else { memory.keeps(met + passed) }
+        ControlFlow::Continue(last)
+    }
+
+    /// To how many of these, from the first on, the words below them still lead.
+    #[inline(always)]
+    fn same(&self, plain: &[Entry]) -> usize {
+        let differs = |entry: &Entry| match self.ground.words.word(entry.sp.wrapping_sub(WORD)) {
+            Some(word) => word ^ entry.key,
+            None => 1,
+        };
+        // Four at a time: none of the loads waits for another.
+        let (fours, _) = plain.as_chunks::<4>();
+        let all = |[a, b, c, d]: &[Entry; 4]| differs(a) | differs(b) | differs(c) | differs(d) == 0;
+        let same = 4 * fours.iter().take_while(|four| all(four)).count();
+        let rest = plain.get(same..).unwrap_or_default();
+        same + rest.iter().take_while(|entry| differs(entry) == 0).count()
+    }
+
+    /// Whether the word below a remembered frame still leads there.
+    #[inline(always)]
+    fn returns_to(&self, entry: &Entry) -> bool {
+        entry.sp <= self.stack.high && self.ground.words.word(entry.sp.wrapping_sub(WORD)) == Some(entry.key)
+    }
+
+    /// A remembered frame to which more than the return address led, if it is still the caller of `callee`.
+    #[inline(never)]
+    fn still(&mut self, callee: &Entry, entry: &Entry) -> Option<Passed> {
+        if self.index >= self.ground.budget {
+            return None;
+        }
+        if entry.slot & REDO == 0 {
+            let is_same = self.returns_to(entry)
+                && (entry.slot & CHECK == 0 || self.ground.words.word(entry.slot & ADDRESS) == Some(entry.fp));
+            return is_same.then(|| called(entry.key, entry.sp));
+        }
+        let before = (self.stack, self.signals);
+        let callee = State { key: Key::of_bits(callee.key), sp: callee.sp, fp: callee.fp };
+        let (state, frame) = match self.step(&callee, self.find(callee.key)?.rule().unpacked()) {
+            Next::Called(state, _) => (state, called(state.key.bits(), state.sp)),
+            Next::Interrupted(state, _, passed) => (state, passed),
+            Next::Root(_) | Next::Unsaid => return None,
+        };
+        let is_same = entry.is(&state);
+        if !is_same {
+            (self.stack, self.signals) = before;
+        }
+        is_same.then_some(frame)
+    }
+
+    /// A remembered frame with its frame pointer, also where nobody needed it so far: it is where the last frame between
+    /// `met` and this one that saved it did so.
+    #[inline(never)]
+    fn whole<M: Recall>(&self, entry: &Entry, memory: &M, met: usize, at: usize, fp: u64) -> State {
+        let between = (met + 1..=at).rev().filter_map(|at| memory.entry(at));
+        let saved = between.map(|entry| entry.slot & ADDRESS).find(|address| *address != 0);
+        let fp = saved.and_then(|address| self.ground.words.word(address)).unwrap_or(fp);
+        State { key: Key::of_bits(entry.key), sp: entry.sp, fp }
+    }
+
+    /// The rule of a pc, remembered or not.
+    fn find(&self, key: Key) -> Option<Found> {
+        self.ground.cache.find(key, self.generation).or_else(|| self.miss(key))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn miss(&self, key: Key) -> Option<Found> {
+        let pc = State { key, sp: 0, fp: 0 }.pc();
+        let rule = self.ground.rules.rule(self.ground.target, pc)?;
+        let now = || self.ground.target.modules.generation().map_or(Generation::of(0), Generation::of);
+        self.ground.cache.put(key, self.generation, rule, now);
+        Some(Found::of(rule))
+    }
+
+    /// Follows a rule that is not the usual one.
+    #[inline(never)]
+    fn step(&mut self, state: &State, rule: Unpacked) -> Next {
+        match rule {
+            Unpacked::BySp { cfa, fp } => self.called(state, state.sp.wrapping_add(cfa), fp, Used::Sp),
+            Unpacked::ByFp { cfa, fp } => self.called(state, state.fp.wrapping_add(cfa), fp, Used::Fp),
+            Unpacked::Aligned { below } => {
+                let cfa = self.word(state, state.fp.wrapping_sub(below));
+                let fp = self.word(state, state.fp);
+                match (cfa, fp) {
+                    (Some(cfa), Some(fp)) => match self.called(state, cfa, WORD, Used::Fp) {
+                        Next::Called(caller, _) => {
+                            Next::Called(State { fp, ..caller }, Arrival { slot: state.fp | REDO, used: Used::Fp })
+                        }
+                        other => other,
+                    },
+                    _ => Next::Unsaid,
+                }
+            }
+            Unpacked::Special(Special::Linkage(from)) => {
+                let pushed = state.key.bits() & 15 >= u64::from(from);
+                let cfa = state.sp.wrapping_add(if pushed { 2 * WORD } else { WORD });
+                match self.called(state, cfa, WORD, Used::Sp) {
+                    Next::Called(caller, arrival) => Next::Called(caller, Arrival { slot: REDO, ..arrival }),
+                    other => other,
+                }
+            }
+            Unpacked::Special(Special::Signal) => self.interrupted(state),
+            Unpacked::Special(Special::Outermost) => Next::Root(Root::UndefinedReturn),
+            Unpacked::Special(Special::ContextEntry) => Next::Root(Root::ContextEntry),
+            Unpacked::Special(Special::Full) => Next::Unsaid,
+        }
+    }
+
+    /// The caller of a frame with this canonical frame address, whose frame pointer was saved so far below it (8: it was not).
+    fn called(&self, state: &State, cfa: u64, fp: u64, used: Used) -> Next {
+        // On one stack a caller's frame lies above its callee's.
+        if cfa <= state.sp {
+            return Next::Unsaid;
+        }
+        let pc = self.word(state, cfa.wrapping_sub(WORD));
+        let slot = if fp == WORD { 0 } else { cfa.wrapping_sub(fp) };
+        let saved = if slot == 0 { Some(state.fp) } else { self.word(state, slot) };
+        match (pc.and_then(Key::of_return), saved) {
+            (Some(key), Some(fp)) => Next::Called(State { key, sp: cfa, fp }, Arrival { slot, used }),
+            _ => Next::Unsaid,
+        }
+    }
+
+    /// A word of the stack, from the frame's stack pointer on.
+    fn word(&self, state: &State, address: u64) -> Option<u64> {
+        let is_there = address >= state.sp && address.is_multiple_of(WORD) && self.stack.holds(address, WORD);
+        is_there.then(|| self.ground.words.word(address)).flatten()
+    }
+
+    /// What the signal interrupted whose trampoline the frame is in.
+    fn interrupted(&mut self, state: &State) -> Next {
+        let target = self.ground.target;
+        let layout = &target.arch.signal_frame;
+        let ucontext = state.sp.wrapping_add(u64::from(layout.ucontext));
+        self.signals += 1;
+        if self.signals > SIGNALS || ucontext < state.sp || !self.stack.holds(ucontext, layout.registers.size) {
+            return Next::Unsaid;
+        }
+        let field = |wanted: Register| {
+            let (_, offset, width) = layout.registers.fields.iter().find(|(register, ..)| *register == wanted)?;
+            let at = ucontext.wrapping_add(u64::from(*offset));
+            let word = self.word(state, at & !(WORD - 1))?;
+            let shifted = word >> (8 * (at & (WORD - 1)));
+            Some((at, if *width >= 8 { shifted } else { shifted & ((1 << (8 * u32::from(*width))) - 1) }))
+        };
+        let (Some((slot, pc)), Some((_, sp)), Some((saved, fp))) =
+            (field(Register::PC), field(target.arch.sp), field(target.arch.fp))
+        else {
+            return Next::Unsaid;
+        };
+        // As the full walk has it: selectors of user space.
+        let is_user = |register: Register, or_none: bool| {
+            field(register).is_none_or(|(_, selector)| selector & 3 == 3 || or_none && selector == 0)
+        };
+        let plausible = is_user(Register::CS, false) && is_user(Register::SS, true);
+        let Some(key) = Key::of_exact(pc).filter(|_| plausible) else { return Next::Unsaid };
+        let next = State { key, sp, fp };
+        // Nothing changed: the full walk says so.
+        let stack = target.stacks.find(sp);
+        let Some(stack) = stack.filter(|_| (key, sp) != (state.key, state.sp)) else { return Next::Unsaid };
+        self.stack = stack;
+        let arrived = Passed {
+            pc: CodeAddress::Exact(pc),
+            sp: Some(sp),
+            link: Link::Signal,
+            callee_cfa: Some(ucontext),
+            return_slot: Some(slot),
+            found_by: FoundBy::SignalFrame(SignalSign::Bytes),
+        };
+        Next::Interrupted(next, Arrival { slot: saved | REDO, used: Used::Sp }, arrived)
+    }
+
+    /// Lets the full walk step to where the chase is, and once more; where it then is. Hands over what the chase had not.
+    #[cold]
+    #[inline(never)]
+    fn catch_up(&mut self, take: &mut impl Take) -> ControlFlow<Option<End>, (Option<State>, Passed)> {
+        let Ground { target, unwinders, budget, .. } = *self.ground;
+        let mut walk = self.walk.take().unwrap_or_else(|| Walk::new(target, unwinders, (self.start.regs)(), budget));
+        loop {
+            let Some(frame) = walk.next() else {
+                return ControlFlow::Break(walk.end().or(Some(End::Stopped(Error::Budget { frames: self.index }))));
+            };
+            if frame.index < self.index {
+                continue;
+            }
+            let passed = passed(target, &frame);
+            let state = State::of(target.arch.sp, target.arch.fp, frame.regs);
+            // The frame itself is looked at first; where it brings the chase no further, it comes back here.
+            let stack = state.as_ref().and_then(|state| target.stacks.find(state.sp));
+            if let (Some(state), Some(stack)) = (state, stack) {
+                self.stack = stack;
+                if self.signals <= SIGNALS && self.stands(&state) && self.find(state.key).is_some() {
+                    self.walk = Some(walk);
+                    return ControlFlow::Continue((Some(state), passed));
+                }
+            }
+            if take.take(passed).is_break() {
+                return ControlFlow::Break(None);
+            }
+            self.index += 1;
+        }
+    }
+}
+
+/// A frame that was called, by a row.
+#[inline(always)]
+fn called(pc: u64, sp: u64) -> Passed {
+    Passed {
+        pc: CodeAddress::Return(pc),
+        sp: Some(sp),
+        link: Link::Call,
+        callee_cfa: Some(sp),
+        return_slot: Some(sp.wrapping_sub(WORD)),
+        found_by: FoundBy::Cfi(RowSource::EhFrame),
+    }
+}
+
+/// A frame of the full walk.
+fn passed(target: &Target<'_>, frame: &Frame<'_>) -> Passed {
+    Passed {
+        pc: frame.pc,
+        sp: frame.regs.get(target.arch.sp),
+        link: frame.link,
+        callee_cfa: frame.callee_cfa,
+        return_slot: frame.return_slot,
+        found_by: frame.found_by,
+    }
+}
