@@ -10,7 +10,10 @@ fn leaf() {
     let n: u32 = std::env::args().nth(2).map_or(20000, |n| n.parse().unwrap());
     for _ in 0..3 {
         let t = Instant::now();
-        for _ in 0..n { b.capture_here(); black_box(&b); }
+        for _ in 0..n {
+            b.capture_here();
+            black_box(&b);
+        }
         let e = t.elapsed().as_nanos() as f64 / n as f64;
         println!("{:.1} ns a trace, {:.2} a frame", e, e / b.depth() as f64);
     }

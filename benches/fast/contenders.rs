@@ -3,7 +3,6 @@
 use crate::programs::Flavour;
 use crate::stacks::Leaf;
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::OnceLock;
 
 #[path = "framehop.rs"]
 mod framehop;
@@ -48,19 +47,17 @@ const PEERS: [Contender; 9] = [
     other("`backtrace` crate", nothing, backtrace_crate),
 ];
 
-/// All that work here.
-pub fn all() -> &'static [Contender] {
-    static ALL: OnceLock<Vec<Contender>> = OnceLock::new();
-    ALL.get_or_init(|| {
-        let works = |contender: &&Contender| match (contender.prepare)() {
-            Ok(()) => true,
-            Err(why) => {
-                eprintln!("{} is left out: {why}", contender.name);
-                false
-            }
-        };
-        PEERS.iter().chain(ours::OURS).filter(works).copied().collect()
-    })
+/// All that work here, or the yardstick and those that have this in their name.
+pub fn prepared(named: &str) -> Vec<Contender> {
+    let works = |contender: &&Contender| match (contender.prepare)() {
+        Ok(()) => true,
+        Err(why) => {
+            eprintln!("{} is left out: {why}", contender.name);
+            false
+        }
+    };
+    let wanted = |contender: &&Contender| contender.name == RAW.name || contender.name.contains(named);
+    PEERS.iter().chain(ours::OURS).filter(wanted).filter(works).copied().collect()
 }
 
 /// By its name, prepared or not.

@@ -68,11 +68,11 @@ pub struct First {
     truth: f64,
 }
 
-/// Measures everything.
-pub fn tables(effort: Effort) -> Result<String, Box<dyn Error>> {
+/// Measures everything, by those who have `only` in their name.
+pub fn tables(effort: Effort, only: &str) -> Result<String, Box<dyn Error>> {
     // Before anybody is prepared: they know the modules of that moment.
     let both = Both::load()?;
-    let (contenders, ticks) = (contenders::all(), Ticks::new());
+    let (contenders, ticks) = (&contenders::prepared(only), Ticks::new());
     let say = |what: &str| eprintln!("{what} ...");
     let mut repeats = Vec::new();
     for (title, links) in REPEATED {

@@ -49,14 +49,8 @@ pub unsafe fn chase(
         stop: Stop::default(),
     };
     let unwinders: [&dyn Unwinder; 6] = [&SignalFrame, &Cfi(DwarfRows), &Probes, &Markers, &Entry, &FramePointer];
-    let ground = Ground {
-        target: &target,
-        unwinders: &unwinders,
-        budget: BUDGET,
-        cache: &CACHE,
-        rules: Evaluated,
-        words: Own,
-    };
+    let ground =
+        Ground { target: &target, unwinders: &unwinders, budget: BUDGET, cache: &CACHE, rules: Evaluated, words: Own };
     let start = Start { pc, sp, fp, stack, regs };
     let mut chase = Chase::new(&ground, &start);
     let Some(previous) = previous else { return Ok(chase.run(take)) };

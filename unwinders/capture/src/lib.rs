@@ -19,9 +19,9 @@ extern crate std;
 
 pub mod alternate;
 mod context;
+mod fast;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod helper;
-mod fast;
 mod here;
 mod late;
 mod mapping;
@@ -78,11 +78,11 @@ pub use late::Loader;
 pub use mapping::{Mapped, Mappings};
 pub use memory::{OwnMemory, Range, arm, recover};
 pub use plan::{Chain, Helper, Initial, Plan, Second, Threads, Words, plan, publish, remember, remembered};
+pub use remembered::Memory;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use report::{MARKER, markers};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use request::request;
-pub use remembered::Memory;
 pub use roomy::with_room;
 pub use stack::HandlerStack;
 pub use surroundings::Surroundings;

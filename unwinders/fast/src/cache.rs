@@ -226,7 +226,10 @@ mod tests {
         let key = Key::of_return(0x5555_0000_1234).unwrap();
         cache.put(key, NOW, Packed::special(Special::Signal), || NOW);
         assert!((10..1024).all(|count| cache.find(key, Generation::of(count)).is_none()));
-        assert!(cache.find(key, Generation::of(9)).is_some(), "the map is being changed: readers still have the old one");
+        assert!(
+            cache.find(key, Generation::of(9)).is_some(),
+            "the map is being changed: readers still have the old one"
+        );
     }
 
     #[test]

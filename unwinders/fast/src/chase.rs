@@ -195,7 +195,9 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
             };
             match next {
                 Next::Root(root) => return Some(End::Root(root)),
-                Next::Interrupted(interrupted, by, passed) => (state, arrival, arrived) = (Some(interrupted), by, passed),
+                Next::Interrupted(interrupted, by, passed) => {
+                    (state, arrival, arrived) = (Some(interrupted), by, passed)
+                }
                 Next::Called(..) | Next::Unsaid => {
                     memory.stop();
                     match self.catch_up(take) {
@@ -344,7 +346,11 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
             Some(entry) if passed > 0 => self.whole(&entry, memory, met, met + passed, state.fp),
             _ => state,
         };
-        if all { memory.joins() } else { memory.keeps(met + passed) }
+        if all {
+            memory.joins()
+        } else {
+            memory.keeps(met + passed)
+        }
         ControlFlow::Continue(last)
     }
 

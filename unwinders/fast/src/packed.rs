@@ -129,7 +129,10 @@ impl Packed {
         }
         let is_plain = row.return_register == Register::PC
             && return_rule == Some(Rule::Offset(-8))
-            && row.rules.iter().all(|(register, rule)| register == Register::PC || is_harmless(arch, register, rule, row));
+            && row
+                .rules
+                .iter()
+                .all(|(register, rule)| register == Register::PC || is_harmless(arch, register, rule, row));
         is_plain.then(|| Self::plain(row, arch)).flatten().unwrap_or(Self::special(Special::Full))
     }
 

@@ -290,7 +290,8 @@ impl Recall for Recalling<'_> {
             let Some(entry) = memory.entries.get_mut(at) else { continue };
             // By its own rule, or by one above that has it from here.
             let needed = entry.slot & USES != 0 || caller.slot & NEEDED != 0 && caller.slot & ADDRESS == 0;
-            let plain = if at + 1 == DEPTH || caller.slot & (CHECK | REDO) != 0 { 0 } else { (caller.slot >> PLAIN) + 1 };
+            let plain =
+                if at + 1 == DEPTH || caller.slot & (CHECK | REDO) != 0 { 0 } else { (caller.slot >> PLAIN) + 1 };
             let slot = entry.slot & (ADDRESS | REDO | USES) | plain << PLAIN;
             entry.slot = checked(if needed { slot | NEEDED } else { slot });
             caller = *entry;
