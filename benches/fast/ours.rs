@@ -17,8 +17,8 @@ pub const NOT_READY: &str = "surestack, tables not ready";
 
 /// All of ours.
 pub const OURS: &[Contender] = &[
-    Contender { show: show_backtrace, ..other(WHOLE, prepare, backtrace) },
-    Contender { show: show_judged, ..other("surestack, judged", prepare, judged) },
+    Contender { show: show_backtrace, changed, ..other(WHOLE, prepare, backtrace) },
+    Contender { show: show_judged, changed, ..other("surestack, judged", prepare, judged) },
 ];
 
 thread_local! {
@@ -32,6 +32,10 @@ fn prepare() -> Result<(), String> {
     KNOWN.with(|_| ());
     TRACE.with_borrow(|_| ());
     Ok(())
+}
+
+fn changed() {
+    this_process::refresh();
 }
 
 /// The pcs alone.
