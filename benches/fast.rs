@@ -1,10 +1,10 @@
 //! What a trace of one's own thread costs, beside everybody else who takes one, and how much of the truth each finds.
 //!
-//! `cargo bench --bench fast -- --write README.md` puts the tables between their markers; `--quick` and `--only NAME` are for
-//! trying. One process, the same stacks, every contender in its turn in each of many rounds, medians; thread CPU time, and
-//! ratios to a chase of frame pointers without any check. The chase has programs that were compiled with frame pointers, all
-//! others the same ones compiled without. Every function of these programs writes its return address down: `84/84` says that
-//! a trace had all 84 of them, in their order.
+//! `cargo bench --bench fast -- --write README.md` puts the tables between their markers; `--quick` and `--only NAME`
+//! are for trying. One process, the same stacks, every contender in its turn in each of many rounds, medians; thread
+//! CPU time, and ratios to a chase of frame pointers without any check. The chase has programs that were compiled with
+//! frame pointers, all others the same ones compiled without. Every function of these programs writes its return
+//! address down: `84/84` says that a trace had all 84 of them, in their order.
 
 #[path = "fast/contenders.rs"]
 mod contenders;

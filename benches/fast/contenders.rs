@@ -84,7 +84,8 @@ fn nothing() -> Result<(), String> {
 fn chase(leaf: &Leaf<'_>, pcs: &mut [usize]) -> usize {
     let (mut record, mut count) = (leaf.frame, 0);
     while !record.is_null() {
-        // SAFETY: a record of a program with frame pointers, the outermost of which is null; no stack is deeper than `pcs`.
+        // SAFETY: a record of a program with frame pointers, the outermost of which is null; no stack is deeper than
+        // `pcs`.
         unsafe {
             *pcs.as_mut_ptr().add(count) = *record.add(1);
             record = *record as *const usize;

@@ -20,7 +20,8 @@ const REPEATED: [Repeated; 5] = [
     ("16 deep", |programs| programs.recursion(16)),
     ("64 deep", |programs| programs.recursion(64)),
     ("256 deep", |programs| programs.recursion(256)),
-    // About 80 frames of C, C++ and Rust in six objects: comparisons of `qsort` and `std::sort`, closures, virtual functions.
+    // About 80 frames of C, C++ and Rust in six objects: comparisons of `qsort` and `std::sort`, closures, virtual
+    // functions.
     ("wide, the same stack", |programs| programs.wide(&mut Numbers(0))),
     // The same with `int3` in the middle, and the rest of it on the alternate stack.
     ("through a signal", |programs| programs.interrupted(&mut Numbers(0))),

@@ -1,5 +1,5 @@
-//! How many traces several threads take in a second of CPU time each, with and without a thread that loads and unloads a
-//! library all the time.
+//! How many traces several threads take in a second of CPU time each, with and without a thread that loads and unloads
+//! a library all the time.
 
 use crate::contenders::Contender;
 use crate::measure::{Effort, cpu, fence, median};
