@@ -1,10 +1,10 @@
 //! What a trace of one's own thread costs, beside everybody else who takes one, and how much of the truth each finds.
 //!
-//! `cargo bench --bench fast -- --write README.md` puts the tables between their markers; `--quick` is for trying. One
-//! process, the same stacks, every contender in its turn in each of many rounds, medians; thread CPU time, and ratios to a
-//! chase of frame pointers without any check. The chase has programs that were compiled with frame pointers, all others the
-//! same ones compiled without. Every function of these programs writes its return address down: `84/84` says that a trace had
-//! all 84 of them, in their order.
+//! `cargo bench --bench fast -- --write README.md` puts the tables between their markers; `--quick` and `--only NAME`
+//! are for trying. One process, the same stacks, every contender in its turn in each of many rounds, medians; thread
+//! CPU time, and ratios to a chase of frame pointers without any check. The chase has programs that were compiled with
+//! frame pointers, all others the same ones compiled without. Every function of these programs writes its return
+//! address down: `84/84` says that a trace had all 84 of them, in their order.
 
 #[path = "fast/contenders.rs"]
 mod contenders;
@@ -42,12 +42,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => {}
     }
     let effort = if words.contains(&"--quick") { Effort::QUICK } else { Effort::FULL };
-    let write = words.iter().position(|word| *word == "--write").and_then(|at| words.get(at + 1));
+    let after = |word: &str| words.iter().position(|other| *other == word).and_then(|at| words.get(at + 1));
     alternate_stack();
     programs::build()?;
-    let tables = tables::tables(effort)?;
+    let tables = tables::tables(effort, after("--only").unwrap_or(&""))?;
     print!("{tables}");
-    write.map_or(Ok(()), |path| replace(Path::new(path), &tables))
+    after("--write").map_or(Ok(()), |path| replace(Path::new(path), &tables))
 }
 
 /// Handlers of this thread run on a stack that is large enough for everybody.

@@ -3,7 +3,6 @@
 use crate::programs::Flavour;
 use crate::stacks::Leaf;
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::OnceLock;
 
 #[path = "framehop.rs"]
 mod framehop;
@@ -26,6 +25,8 @@ pub struct Contender {
     pub trace: fn(&Leaf<'_>, &mut [usize]) -> usize,
     /// Copies the pcs of the last trace from where it keeps them, which nobody measures.
     pub show: fn(&mut [usize]),
+    /// What a program does for it when a library came or went.
+    pub changed: fn(),
 }
 
 /// The yardstick.
@@ -48,19 +49,17 @@ const PEERS: [Contender; 9] = [
     other("`backtrace` crate", nothing, backtrace_crate),
 ];
 
-/// All that work here.
-pub fn all() -> &'static [Contender] {
-    static ALL: OnceLock<Vec<Contender>> = OnceLock::new();
-    ALL.get_or_init(|| {
-        let works = |contender: &&Contender| match (contender.prepare)() {
-            Ok(()) => true,
-            Err(why) => {
-                eprintln!("{} is left out: {why}", contender.name);
-                false
-            }
-        };
-        PEERS.iter().chain(ours::OURS).filter(works).copied().collect()
-    })
+/// All that work here, or the yardstick and those that have this in their name.
+pub fn prepared(named: &str) -> Vec<Contender> {
+    let works = |contender: &&Contender| match (contender.prepare)() {
+        Ok(()) => true,
+        Err(why) => {
+            eprintln!("{} is left out: {why}", contender.name);
+            false
+        }
+    };
+    let wanted = |contender: &&Contender| contender.name == RAW.name || contender.name.contains(named);
+    PEERS.iter().chain(ours::OURS).filter(wanted).filter(works).copied().collect()
 }
 
 /// By its name, prepared or not.
@@ -74,7 +73,7 @@ const fn other(
     prepare: fn() -> Result<(), String>,
     trace: fn(&Leaf<'_>, &mut [usize]) -> usize,
 ) -> Contender {
-    Contender { name, flavour: Flavour::Without, prepare, trace, show: |_| () }
+    Contender { name, flavour: Flavour::Without, prepare, trace, show: |_| (), changed: || () }
 }
 
 fn nothing() -> Result<(), String> {
@@ -85,7 +84,8 @@ fn nothing() -> Result<(), String> {
 fn chase(leaf: &Leaf<'_>, pcs: &mut [usize]) -> usize {
     let (mut record, mut count) = (leaf.frame, 0);
     while !record.is_null() {
-        // SAFETY: a record of a program with frame pointers, the outermost of which is null; no stack is deeper than `pcs`.
+        // SAFETY: a record of a program with frame pointers, the outermost of which is null; no stack is deeper than
+        // `pcs`.
         unsafe {
             *pcs.as_mut_ptr().add(count) = *record.add(1);
             record = *record as *const usize;

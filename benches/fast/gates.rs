@@ -15,11 +15,13 @@ pub fn table(text: &mut String, rows: &[Row]) -> Result<(), Box<dyn Error>> {
     let raw = rows.first().ok_or("nobody to compare with")?;
     let row = |name: &str| rows.iter().find(|row| row.contender.name == name);
     let whole = row(ours::WHOLE).ok_or("nothing of ours")?;
-    let libgcc = row(LIBGCC.name).ok_or("no libgcc")?;
     let mut gates = Vec::from(warm(whole, raw));
     gates.extend(row(UNW_BACKTRACE.name).map(|libunwind| second_pass(whole, libunwind)));
-    gates.extend(first_traces(whole, libgcc, "tables ready"));
-    gates.extend(row(ours::NOT_READY).into_iter().flat_map(|ours| first_traces(ours, libgcc, "tables not ready")));
+    for (ours, state) in [(Some(whole), "tables ready"), (row(ours::NOT_READY), "tables not ready")] {
+        gates.extend(
+            ours.zip(row(LIBGCC.name)).into_iter().flat_map(|(ours, libgcc)| first_traces(ours, libgcc, state)),
+        );
+    }
     gates.extend(threads(whole));
     writeln!(text, "\n| gate | asked | here |\n|---|---|---|")?;
     for (what, asked, here) in gates {

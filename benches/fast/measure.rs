@@ -42,23 +42,25 @@ impl Ticks {
     }
 }
 
+/// What follows is begun when everything before has ended.
+pub fn fence() {
+    // SAFETY: every processor has it.
+    unsafe { _mm_lfence() };
+}
+
 fn begin() -> u64 {
-    // SAFETY: every processor has both.
-    unsafe {
-        _mm_lfence();
-        let now = _rdtsc();
-        _mm_lfence();
-        now
-    }
+    fence();
+    // SAFETY: every processor has it.
+    let now = unsafe { _rdtsc() };
+    fence();
+    now
 }
 
 fn end() -> u64 {
     // SAFETY: every processor of the last fifteen years has it.
-    unsafe {
-        let now = __rdtscp(&mut 0);
-        _mm_lfence();
-        now
-    }
+    let now = unsafe { __rdtscp(&mut 0) };
+    fence();
+    now
 }
 
 /// The one in the middle.

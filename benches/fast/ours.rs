@@ -20,12 +20,12 @@ pub const NOT_READY: &str = "surestack, tables not ready";
 
 /// All of ours.
 pub const OURS: &[Contender] = &[
-    Contender { show, ..other(WHOLE, ready, |_, _| fast(Layers::All)) },
-    Contender { show, ..other(NO_MEMORY, ready, |_, _| fast(Layers::NoMemory)) },
-    Contender { show, ..other("surestack, tables alone", ready, |_, _| fast(Layers::NoCache)) },
-    Contender { show, ..other(NOT_READY, not_ready, |_, _| fast(Layers::All)) },
-    Contender { show, ..other("surestack, unwind information alone", not_ready, |_, _| fast(Layers::Evaluator)) },
-    Contender { show: show_judged, ..other("surestack, judged", not_ready, judged) },
+    Contender { show, changed, ..other(WHOLE, ready, |_, _| fast(Layers::All)) },
+    Contender { show, changed, ..other(NO_MEMORY, ready, |_, _| fast(Layers::NoMemory)) },
+    Contender { show, changed, ..other("surestack, tables alone", ready, |_, _| fast(Layers::NoCache)) },
+    Contender { show, changed, ..other(NOT_READY, not_ready, |_, _| fast(Layers::All)) },
+    Contender { show, changed, ..other("surestack, unwind information alone", not_ready, |_, _| fast(Layers::Evaluator)) },
+    Contender { show: show_judged, changed, ..other("surestack, judged", not_ready, judged) },
 ];
 
 thread_local! {
@@ -52,6 +52,10 @@ fn ready() -> Result<(), String> {
     });
     this_process::tables();
     not_ready()
+}
+
+fn changed() {
+    this_process::refresh();
 }
 
 fn fast(layers: Layers) -> usize {

@@ -10,7 +10,8 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::Instant;
 
-/// Passes through the 10,000 functions, and how many of them are for settling: libunwind's cache grows meanwhile, and forgets.
+/// Passes through the 10,000 functions, and how many of them are for settling: libunwind's cache grows meanwhile, and
+/// forgets.
 const PASSES: usize = 9;
 const SETTLED: usize = 4;
 
@@ -21,8 +22,8 @@ pub enum Kind {
     /// microseconds of CPU time, the first by the clock, and how many return addresses were found and true.
     First,
     /// Chains of 60 out of 10,000 functions, each function once in a pass, and in other chains in the next one. Says
-    /// nanoseconds a frame of the first pass, of the second, and of those in which nothing changes any more; and how many
-    /// return addresses of a chain were found and true.
+    /// nanoseconds a frame of the first pass, of the second, and of those in which nothing changes any more; and how
+    /// many return addresses of a chain were found and true.
     Many,
 }
 

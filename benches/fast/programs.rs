@@ -123,7 +123,7 @@ fn compiled(object: &str, flavour: Flavour) -> Result<PathBuf, Box<dyn Error>> {
     std::fs::create_dir_all(&folder)?;
     let (flags, rust_flag) = flavour.flags();
     let mut compiler = if object.ends_with(".rs") {
-        let mut rustc = Command::new(option_env!("RUSTC").unwrap_or("rustc"));
+        let mut rustc = Command::new("rustc");
         rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-Copt-level=2", "-Cpanic=abort"]);
         rustc.args(["-Cforce-unwind-tables=yes", "-C", rust_flag]);
         rustc

@@ -1,7 +1,7 @@
 //! Many traces of one stack, and one trace of each of many stacks.
 
 use crate::contenders::Contender;
-use crate::measure::{Effort, Ticks, cpu, median};
+use crate::measure::{Effort, Ticks, cpu, fence, median};
 use crate::programs::{Flavour, Link, Programs};
 use crate::stacks::{Leaf, Numbers, stack};
 use std::hint::black_box;
@@ -78,7 +78,9 @@ impl Seen {
     }
 }
 
-/// The trace is taken again and again at the same leaf, for a turn of CPU time; the contenders in turns.
+/// The trace is taken again and again at the same leaf, for a turn of CPU time; the contenders in turns. A fence stands
+/// between one trace and the next: the processor would begin the next one early, which it cannot do where a trace is
+/// wanted once.
 pub fn repeated(
     contenders: &[Contender],
     both: &Both,
@@ -96,6 +98,7 @@ pub fn repeated(
                 let (began, mut frames) = (cpu(), 0);
                 for _ in 0..batch {
                     frames += black_box((contender.trace)(leaf, &mut pcs));
+                    fence();
                 }
                 seen.turn((cpu() - began).as_nanos() as f64 / frames.max(1) as f64);
             });
@@ -115,9 +118,9 @@ fn batch(contender: &Contender, leaf: &Leaf<'_>, pcs: &mut [usize], effort: Effo
     usize::try_from(effort.turn.as_nanos() / one).unwrap_or(0).clamp(8, 5000)
 }
 
-/// Each stack is another one, that shares nothing with the one before but where it begins, and is traced once: the counter
-/// of the processor is read before and after, and what reading it takes is subtracted. A turn is many stacks, the same ones
-/// for every contender, and its figure their mean.
+/// Each stack is another one, that shares nothing with the one before but where it begins, and is traced once: the
+/// counter of the processor is read before and after, and what reading it takes is subtracted. A turn is many stacks,
+/// the same ones for every contender, and its figure their mean.
 pub fn varied(contenders: &[Contender], both: &Both, effort: Effort, ticks: &Ticks) -> Vec<Figure> {
     let mut seen = vec![Seen::default(); contenders.len()];
     for round in 0..effort.rounds {
@@ -131,8 +134,8 @@ pub fn varied(contenders: &[Contender], both: &Both, effort: Effort, ticks: &Tic
     seen.iter().map(Seen::figure).collect()
 }
 
-/// Nanoseconds a frame, of stacks that are traced once each: of all but the slowest of twenty, for somebody else may have had
-/// the processor meanwhile.
+/// Nanoseconds a frame, of stacks that are traced once each: of all but the slowest of twenty, for somebody else may
+/// have had the processor meanwhile.
 pub fn once_each(
     contender: &Contender,
     stacks: impl Iterator<Item = Vec<Link>>,

@@ -20,7 +20,8 @@ const REPEATED: [Repeated; 5] = [
     ("16 deep", |programs| programs.recursion(16)),
     ("64 deep", |programs| programs.recursion(64)),
     ("256 deep", |programs| programs.recursion(256)),
-    // About 80 frames of C, C++ and Rust in six objects: comparisons of `qsort` and `std::sort`, closures, virtual functions.
+    // About 80 frames of C, C++ and Rust in six objects: comparisons of `qsort` and `std::sort`, closures, virtual
+    // functions.
     ("wide, the same stack", |programs| programs.wide(&mut Numbers(0))),
     // The same with `int3` in the middle, and the rest of it on the alternate stack.
     ("through a signal", |programs| programs.interrupted(&mut Numbers(0))),
@@ -68,11 +69,11 @@ pub struct First {
     truth: f64,
 }
 
-/// Measures everything.
-pub fn tables(effort: Effort) -> Result<String, Box<dyn Error>> {
+/// Measures everything, by those who have `only` in their name.
+pub fn tables(effort: Effort, only: &str) -> Result<String, Box<dyn Error>> {
     // Before anybody is prepared: they know the modules of that moment.
     let both = Both::load()?;
-    let (contenders, ticks) = (contenders::all(), Ticks::new());
+    let (contenders, ticks) = (&contenders::prepared(only), Ticks::new());
     let say = |what: &str| eprintln!("{what} ...");
     let mut repeats = Vec::new();
     for (title, links) in REPEATED {

@@ -1,12 +1,13 @@
-//! How many traces several threads take in a second of CPU time each, with and without a thread that loads and unloads a
-//! library all the time.
+//! How many traces several threads take in a second of CPU time each, with and without a thread that loads and unloads
+//! a library all the time.
 
 use crate::contenders::Contender;
-use crate::measure::{Effort, cpu, median};
+use crate::measure::{Effort, cpu, fence, median};
 use crate::programs::churned;
 use crate::repeated::{Both, ROOM};
 use crate::stacks::{Numbers, stack};
 use std::error::Error;
+use std::ffi::CStr;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 /// Between one `dlopen` or `dlclose` and the next.
 const PAUSE: Duration = Duration::from_micros(500);
+
+/// Traces between two looks at the clock.
+const BATCH: u32 = 16;
 
 /// Whether libraries come and go meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,41 +55,47 @@ pub fn rates(contenders: &[Contender], both: &Both, effort: Effort) -> Result<Ve
     for _ in 0..effort.rounds.div_ceil(3) {
         for (setting, (threads, loader)) in SETTINGS.into_iter().enumerate() {
             for (contender, seen) in contenders.iter().zip(&mut seen) {
-                seen[setting].push(together(threads, loader, &library, || alone(contender, both, effort)));
+                let meanwhile = || match loader {
+                    Loader::Quiet => std::thread::sleep(PAUSE),
+                    Loader::Churns => churn(&library, contender),
+                };
+                seen[setting].push(together(threads, || alone(contender, both, effort), meanwhile));
             }
         }
     }
     Ok(seen.iter().map(|settings| settings.each_ref().map(|rates| median(rates))).collect())
 }
 
-/// The sum of what `alone` says in so many threads at once.
-fn together(threads: usize, loader: Loader, library: &std::ffi::CStr, alone: impl Fn() -> f64 + Sync) -> f64 {
+/// The sum of what so many threads reach at once.
+fn together(threads: usize, alone: impl Fn() -> f64 + Sync, meanwhile: impl Fn() + Sync) -> f64 {
     let (start, ended) = (Barrier::new(threads), AtomicBool::new(false));
+    let traces = || {
+        start.wait();
+        alone()
+    };
     std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    start.wait();
-                    alone()
-                })
-            })
-            .collect();
-        if loader == Loader::Churns {
-            scope.spawn(|| {
-                while !ended.load(Ordering::Relaxed) {
-                    // SAFETY: a library that does nothing when it comes or goes.
-                    let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW) };
-                    std::thread::sleep(PAUSE);
-                    // SAFETY: just opened.
-                    unsafe { libc::dlclose(handle) };
-                    std::thread::sleep(PAUSE);
-                }
-            });
-        }
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(traces)).collect();
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                meanwhile();
+            }
+        });
         let sum = running.into_iter().map(|thread| thread.join().unwrap_or(f64::NAN)).sum();
         ended.store(true, Ordering::Relaxed);
         sum
     })
+}
+
+/// A library comes and goes.
+fn churn(library: &CStr, contender: &Contender) {
+    // SAFETY: a library that does nothing when it comes or goes.
+    let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW) };
+    (contender.changed)();
+    std::thread::sleep(PAUSE);
+    // SAFETY: just opened.
+    unsafe { libc::dlclose(handle) };
+    (contender.changed)();
+    std::thread::sleep(PAUSE);
 }
 
 /// Traces of one stack a second of this thread's CPU time.
@@ -99,10 +109,11 @@ fn alone(contender: &Contender, both: &Both, effort: Effort) -> f64 {
         trace();
         let (began, mut traces) = (cpu(), 0.0);
         while cpu() - began < effort.turn * 10 {
-            for _ in 0..16 {
+            for _ in 0..BATCH {
                 trace();
+                fence();
             }
-            traces += 16.0;
+            traces += f64::from(BATCH);
         }
         rate = traces / (cpu() - began).as_secs_f64();
     });

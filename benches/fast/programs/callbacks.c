@@ -20,7 +20,8 @@ static __attribute__((noinline)) void part(int *at, size_t count, int (*compare)
     __asm__ volatile("");
 }
 
-static __attribute__((noinline)) void own_sort(void *at, size_t count, size_t size, int (*compare)(const void *, const void *)) {
+static __attribute__((noinline)) void own_sort(void *at, size_t count, size_t size,
+                                               int (*compare)(const void *, const void *)) {
     part(at, count * (size / sizeof(int)), compare);
     __asm__ volatile("");
 }

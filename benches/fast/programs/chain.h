@@ -1,5 +1,5 @@
-// What a stack is made of: links, each of which calls the next. Every one notes its return address: that is the truth that
-// traces are held against.
+// What a stack is made of: links, each of which calls the next. Every one notes its return address: that is the truth
+// that traces are held against.
 #pragma once
 #include <stdint.h>
 

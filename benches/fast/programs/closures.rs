@@ -1,5 +1,5 @@
-//! Rust closures that call each other. A function cannot ask for its own return address here: an assembly stub notes it and
-//! jumps on.
+//! Rust closures that call each other. A function cannot ask for its own return address here: an assembly stub notes it
+//! and jumps on.
 
 #![no_std]
 

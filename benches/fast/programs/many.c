@@ -27,10 +27,15 @@
     LINK(n##8, KEEP1, USE1)             \
     LINK(n##9, ROOM(64), )
 #define NAMES(n) f##n##0, f##n##1, f##n##2, f##n##3, f##n##4, f##n##5, f##n##6, f##n##7, f##n##8, f##n##9,
-#define EACH(what, n) what(n##0) what(n##1) what(n##2) what(n##3) what(n##4) what(n##5) what(n##6) what(n##7) what(n##8) what(n##9)
+#define EACH(what, n)                                                                            \
+    what(n##0) what(n##1) what(n##2) what(n##3) what(n##4) what(n##5) what(n##6) what(n##7) what(n##8) \
+        what(n##9)
+// The same again: no macro expands within itself.
+#define EACH2(what, n)                                                                           \
+    what(n##0) what(n##1) what(n##2) what(n##3) what(n##4) what(n##5) what(n##6) what(n##7) what(n##8) \
+        what(n##9)
 #define HUNDRED(n) EACH(TEN, n)
 #define HUNDRED_NAMES(n) EACH(NAMES, n)
-#define EACH2(what, n) what(n##0) what(n##1) what(n##2) what(n##3) what(n##4) what(n##5) what(n##6) what(n##7) what(n##8) what(n##9)
 #define THOUSAND(n) EACH2(HUNDRED, n)
 #define THOUSAND_NAMES(n) EACH2(HUNDRED_NAMES, n)
 #define ALL(what) what(0) what(1) what(2) what(3) what(4) what(5) what(6) what(7) what(8) what(9)
