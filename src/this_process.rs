@@ -22,7 +22,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use surestack_fast::Compiled;
-use surestack_module_map::{ModuleMap, Record, Slot, Slots, Symbols};
+use surestack_module_map::{Block, ModuleMap, Record, Slots, Symbols};
 use surestack_walk::Modules;
 
 pub use backtrace::{Backtrace, Layers};
@@ -31,10 +31,10 @@ pub use stacks::{KnownThread, know_this_thread};
 pub use tables::{NoTable, compile};
 pub use trace::{Judged, Trace};
 
-/// Modules that there is room for without making more.
-const ROOM: usize = 256;
+/// Blocks of modules that there is room for without making more.
+const ROOM: usize = 256 / Block::MODULES;
 
-static PLACES: [[Slot; ROOM]; 2] = [const { [const { Slot::empty() }; ROOM] }; 2];
+static PLACES: [[Block; ROOM]; 2] = [const { [const { Block::empty() }; ROOM] }; 2];
 static LISTS: [Slots; 2] = [Slots(&PLACES[0]), Slots(&PLACES[1])];
 static MAP: ModuleMap = ModuleMap::new([&LISTS[0], &LISTS[1]]);
 static REGISTRAR: Mutex<Option<Registrar>> = Mutex::new(None);
@@ -175,8 +175,9 @@ impl Registrar {
 
 /// Lists for twice as many modules.
 fn longer(modules: usize) -> &'static Slots {
-    let slots: Vec<Slot> = (0..modules.saturating_mul(2)).map(|_| Slot::empty()).collect();
-    Box::leak(Box::new(Slots(Box::leak(slots.into_boxed_slice()))))
+    let blocks = modules.saturating_mul(2).div_ceil(Block::MODULES);
+    let blocks: Vec<Block> = (0..blocks).map(|_| Block::empty()).collect();
+    Box::leak(Box::new(Slots(Box::leak(blocks.into_boxed_slice()))))
 }
 
 /// One enumeration of the loader's.

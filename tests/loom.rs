@@ -14,5 +14,5 @@ fn no_order_of_reader_and_writer_gives_a_torn_answer() {
         .output()
         .expect("cargo runs");
     let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success() && said.contains("test result: ok. 3 passed"), "{said}");
+    assert!(run.status.success() && said.contains("test result: ok. 4 passed"), "{said}");
 }

@@ -24,7 +24,11 @@ pub const OURS: &[Contender] = &[
     Contender { show, changed, ..other(NO_MEMORY, ready, |_, _| fast(Layers::NoMemory)) },
     Contender { show, changed, ..other("surestack, tables alone", ready, |_, _| fast(Layers::NoCache)) },
     Contender { show, changed, ..other(NOT_READY, not_ready, |_, _| fast(Layers::All)) },
-    Contender { show, changed, ..other("surestack, unwind information alone", not_ready, |_, _| fast(Layers::Evaluator)) },
+    Contender {
+        show,
+        changed,
+        ..other("surestack, unwind information alone", not_ready, |_, _| fast(Layers::Evaluator))
+    },
     Contender { show: show_judged, changed, ..other("surestack, judged", not_ready, judged) },
 ];
 

@@ -126,7 +126,7 @@ impl<const FRAMES: usize> Trace<FRAMES> {
         let maps = syscall::open_at(-100, c"/proc/self/maps", 0o2_000_000, 0).ok();
         let around = Surroundings::new(super::modules(), Mappings::new(maps));
         self.thread = syscall::thread_id();
-        self.generation = super::modules().generation();
+        self.generation = Some(super::modules().generation());
         let stopped = Stopped { arch: ARCH, regs, stop };
         // SAFETY: this thread is here, and so is its stack. What a handler interrupted stands meanwhile.
         let traced = unsafe { trace(&around, &Registry::default(), stopped, &mut Frames(self)) };
@@ -201,7 +201,7 @@ impl<const FRAMES: usize> Trace<FRAMES> {
             judge.see_noted(&target, frame);
             take(&mut judge);
         }
-        let changed = self.generation.is_none() || self.generation != super::modules().generation();
+        let changed = self.generation != Some(super::modules().generation());
         let changed = changed.then_some(Doubted { frame: 0, doubt: Doubt::ModulesChanged });
         for doubted in self.doubts.iter().flatten().copied().chain(changed) {
             // That the walk stopped is said at the end.

@@ -3,27 +3,19 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use surestack_module_map::{ModuleMap, Race, Record, Slot, Slots};
+use surestack_module_map::{Block, ModuleMap, Race, Record, Slots};
 
 /// Modules at 0x1000, 0x2000 and so on; the number in the bias says which generation of the list it belongs to.
 fn record(place: u64, generation: u64) -> &'static Record {
-    Box::leak(Box::new(Record {
-        start: place * 0x1000,
-        end: place * 0x1000 + 0x800,
-        bias: generation,
-        unwind: Default::default(),
-        code: &[],
-        path: &[],
-        build_id: &[],
-        symbols: None,
-        table: None,
-    }))
+    let (start, end) = (place * 0x1000, place * 0x1000 + 0x800);
+    Box::leak(Box::new(Record { start, end, bias: generation, ..Record::EMPTY }))
 }
 
-fn lists(length: usize) -> [&'static Slots; 2] {
+/// Lists of so many blocks, beside the one that lies in the map. Each has room for two modules here.
+fn lists(more: usize) -> [&'static Slots; 2] {
     [(), ()].map(|()| {
-        let slots: Vec<Slot> = (0..length).map(|_| Slot::empty()).collect();
-        &*Box::leak(Box::new(Slots(Box::leak(slots.into_boxed_slice()))))
+        let blocks: Vec<Block> = (0..more).map(|_| Block::empty()).collect();
+        &*Box::leak(Box::new(Slots(Box::leak(blocks.into_boxed_slice()))))
     })
 }
 
@@ -51,7 +43,7 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn a_look_up_during_a_change_says_what_was_before_or_what_is_after() {
     model(|| {
-        let map = Arc::new(ModuleMap::new(lists(2)));
+        let map = Arc::new(ModuleMap::new(lists(0)));
         map.write(&[record(1, 1), record(3, 1)]);
         let writer = {
             let map = Arc::clone(&map);
@@ -66,7 +58,7 @@ fn a_look_up_during_a_change_says_what_was_before_or_what_is_after() {
 #[test]
 fn a_module_that_stays_is_found_whatever_changes_around_it() {
     model(|| {
-        let map = Arc::new(ModuleMap::new(lists(2)));
+        let map = Arc::new(ModuleMap::new(lists(0)));
         let stays = record(2, 0);
         map.write(&[record(1, 1), stays]);
         let writer = {
@@ -79,16 +71,32 @@ fn a_module_that_stays_is_found_whatever_changes_around_it() {
 }
 
 #[test]
+fn a_module_moves_to_another_block_while_it_is_looked_up() {
+    model(|| {
+        let map = Arc::new(ModuleMap::new(lists(1)));
+        let moves = record(3, 0);
+        map.write(&[record(1, 1), moves]);
+        let writer = {
+            let map = Arc::clone(&map);
+            thread::spawn(move || map.write(&[record(1, 2), record(2, 2), moves]))
+        };
+        check(&map, 0x3010, &[Some(0)]);
+        writer.join().unwrap();
+        check(&map, 0x3010, &[Some(0)]);
+    });
+}
+
+#[test]
 fn what_a_longer_list_takes_over_is_there_all_the_time() {
     model(|| {
         let map = Arc::new(ModuleMap::new(lists(1)));
-        map.write(&[record(1, 0)]);
+        map.write(&[record(1, 0), record(2, 0), record(3, 0)]);
         let writer = {
             let map = Arc::clone(&map);
             thread::spawn(move || map.move_to(lists(2)))
         };
-        check(&map, 0x1010, &[Some(0)]);
+        check(&map, 0x3010, &[Some(0)]);
         writer.join().unwrap();
-        assert_eq!(map.room(), 2);
+        assert_eq!(map.room(), 6);
     });
 }

@@ -13,7 +13,7 @@ use surestack_capture::record::{Item, Items, Name, Signature, Sink, Writer};
 use surestack_capture::{OwnMemory, Range};
 use surestack_cfi::{Cfi, DwarfRows};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
-use surestack_module_map::{ModuleMap, Record, Slot, Slots};
+use surestack_module_map::{ModuleMap, Record, Slots};
 use surestack_probe::Probes;
 use surestack_reliable::{Judge, Noted};
 use surestack_signal_frame::SignalFrame;
@@ -60,9 +60,9 @@ static CODE: Record = Record {
     symbols: None,
         table: None,
 };
-static PLACES: [[Slot; 2]; 2] = [const { [const { Slot::empty() }; 2] }; 2];
-static LISTS: [Slots; 2] = [Slots(&PLACES[0]), Slots(&PLACES[1])];
-static MAP: ModuleMap = ModuleMap::new([&LISTS[0], &LISTS[1]]);
+/// One block is enough.
+static NO_MORE: Slots = Slots(&[]);
+static MAP: ModuleMap = ModuleMap::new([&NO_MORE; 2]);
 
 /// ```text
 ///   0x6050  ucontext_t: interrupted at 0x4000

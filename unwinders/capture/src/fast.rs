@@ -111,7 +111,6 @@ unsafe fn over(
         stop: Stop::default(),
     };
     let unwinders: [&dyn Unwinder; 6] = [&SignalFrame, &Cfi(DwarfRows), &Probes, &Markers, &Entry, &FramePointer];
-<<<<<<< HEAD
     let ground = Ground {
         target: &target,
         unwinders: &unwinders,
@@ -120,10 +119,6 @@ unsafe fn over(
         rules: OwnRules { modules, layers },
         words: Own,
     };
-=======
-    let ground =
-        Ground { target: &target, unwinders: &unwinders, budget: BUDGET, cache: &CACHE, rules: Evaluated, words: Own };
->>>>>>> bench5
     let start = Start { pc, sp, fp, stack, regs };
     let mut chase = Chase::new(&ground, &start);
     if layers <= Layers::NoCache {

@@ -74,7 +74,7 @@ impl Modules for Surroundings<'_> {
 
     fn generation(&self) -> Option<u64> {
         // A module that the map has and the loader has not: what is at its addresses now is anybody's guess.
-        self.modules.generation().filter(|_| self.late.gone == 0)
+        Some(self.modules.generation()).filter(|_| self.late.gone == 0)
     }
 }
 

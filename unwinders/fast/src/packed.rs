@@ -160,16 +160,6 @@ impl Packed {
         } else {
             Self::special(Special::Full)
         }
-<<<<<<< HEAD
-=======
-        let is_plain = row.return_register == Register::PC
-            && return_rule == Some(Rule::Offset(-8))
-            && row
-                .rules
-                .iter()
-                .all(|(register, rule)| register == Register::PC || is_harmless(arch, register, rule, row));
-        is_plain.then(|| Self::plain(row, arch)).flatten().unwrap_or(Self::special(Special::Full))
->>>>>>> bench5
     }
 
     /// The same of a row as it was decoded. `section` is what its expressions lie in.

@@ -25,7 +25,7 @@ use atomic::{AtomicU64, Ordering, constant, fence};
 use surestack_fast::Compiled;
 use surestack_walk::{Mapping, Module, Modules, UnwindSections};
 use table::Table;
-pub use table::{Slot, Slots};
+pub use table::{Block, Slots};
 
 /// How often a look-up is begun.
 const TRIES: usize = 3;
@@ -51,6 +51,28 @@ pub struct Record {
     pub symbols: Option<Symbols>,
     /// Where its unwind information will be found compiled, if somebody does that.
     pub table: Option<&'static Compiled>,
+}
+
+impl Record {
+    /// Of no module, and of nothing in it.
+    pub const EMPTY: Self = Self {
+        start: 0,
+        end: 0,
+        bias: 0,
+        unwind: UnwindSections {
+            eh_frame_hdr: None,
+            eh_frame: None,
+            debug_frame: None,
+            debug_frame_hdr: None,
+            text: None,
+            got: None,
+        },
+        code: &[],
+        path: &[],
+        build_id: &[],
+        symbols: None,
+        table: None,
+    };
 }
 
 /// Where a symbol table and its strings lie in our memory: mapped from a file, which may be cut short.
@@ -90,8 +112,9 @@ impl ModuleMap {
     ///
     /// # Errors
     /// [`Race`] where the map was changed during each of three tries.
+    #[inline]
     pub fn look_up(&self, address: u64) -> Result<(Option<Found>, u64), Race> {
-        self.read(|copy| copy.find(address))
+        self.read(move |copy| copy.find(address))
     }
 
     /// How many modules there are.
@@ -107,22 +130,39 @@ impl ModuleMap {
     /// # Errors
     /// As [`ModuleMap::look_up`].
     pub fn at(&self, index: usize) -> Result<Option<&'static Record>, Race> {
-        Ok(self.read(|copy| copy.at(index))?.0)
+        Ok(self.read(move |copy| copy.at(index))?.0)
+    }
+
+    /// Which list this is: another number after each change. One load.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        // Acquire: who sees the number of a list that was written sees what was done before that.
+        self.sequence.load(Ordering::Acquire)
     }
 
     /// Reads a copy that stood still meanwhile, and says in which generation.
-    fn read<T>(&self, read: impl Fn(&Table) -> T) -> Result<(T, u64), Race> {
-        for _ in 0..TRIES {
-            // Acquire: what was written before the copies changed places is seen.
-            let before = self.sequence.load(Ordering::Acquire);
-            let found = read(self.copy(before));
-            // Whoever saw a word of a later change sees in the next load that the copies changed places before that.
-            fence(Ordering::Acquire);
-            if self.sequence.load(Ordering::Relaxed) == before {
-                return Ok((found, before));
-            }
+    #[inline(always)]
+    fn read<T>(&self, read: impl Fn(&Table) -> T + Copy) -> Result<(T, u64), Race> {
+        match self.read_once(read) {
+            Some(found) => Ok(found),
+            None => self.read_again(read),
         }
-        Err(Race)
+    }
+
+    #[inline(always)]
+    fn read_once<T>(&self, read: impl Fn(&Table) -> T) -> Option<(T, u64)> {
+        // Acquire: what was written before the copies changed places is seen.
+        let before = self.sequence.load(Ordering::Acquire);
+        let found = read(self.copy(before));
+        // Whoever saw a word of a later change sees in the next load that the copies changed places before that. No
+        // instruction on x86-64.
+        fence(Ordering::Acquire);
+        (self.sequence.load(Ordering::Relaxed) == before).then_some((found, before))
+    }
+
+    #[cold]
+    fn read_again<T>(&self, read: impl Fn(&Table) -> T + Copy) -> Result<(T, u64), Race> {
+        (1..TRIES).find_map(|_| self.read_once(read)).ok_or(Race)
     }
 
     /// How many modules there is room for. Whoever wants to write more makes longer lists first ([`ModuleMap::move_to`]).
@@ -159,6 +199,7 @@ impl ModuleMap {
         change(second)
     }
 
+    #[inline]
     fn copy(&self, sequence: u64) -> &Table {
         let [first, second] = &self.copies;
         if sequence & 1 == 0 { first } else { second }
@@ -199,6 +240,6 @@ impl Modules for ModuleMap {
     }
 
     fn generation(&self) -> Option<u64> {
-        Some(self.sequence.load(Ordering::Acquire))
+        Some(Self::generation(self))
     }
 }

@@ -3,32 +3,24 @@
 
 use std::arch::asm;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use surestack_module_map::{ModuleMap, Record, Slot, Slots};
-use surestack_walk::UnwindSections;
+use surestack_module_map::{Block, ModuleMap, Record, Slots};
 
-static SHORT: [[Slot; 4]; 2] = [const { [const { Slot::empty() }; 4] }; 2];
-static LONG: [[Slot; 16]; 2] = [const { [const { Slot::empty() }; 16] }; 2];
+static SHORT: [[Block; 1]; 2] = [const { [const { Block::empty() }; 1] }; 2];
+static LONG: [[Block; 3]; 2] = [const { [const { Block::empty() }; 3] }; 2];
 static SHORT_LISTS: [Slots; 2] = [Slots(&SHORT[0]), Slots(&SHORT[1])];
 static LONG_LISTS: [Slots; 2] = [Slots(&LONG[0]), Slots(&LONG[1])];
 static MAP: ModuleMap = ModuleMap::new([&SHORT_LISTS[0], &SHORT_LISTS[1]]);
 
 const fn record(place: u64, generation: u64) -> Record {
-    let unwind = UnwindSections {
-        eh_frame_hdr: None,
-        eh_frame: None,
-        debug_frame: None,
-        debug_frame_hdr: None,
-        text: None,
-        got: None,
-    };
-    let (start, end) = (place * 0x1000, place * 0x1000 + 0x800);
-    Record { start, end, bias: generation, unwind, code: &[], path: &[], build_id: &[], symbols: None, table: None }
+    Record { start: place * 0x1000, end: place * 0x1000 + 0x800, bias: generation, ..Record::EMPTY }
 }
 
 /// In every list.
 static PINNED: Record = record(5, 0);
 static BEFORE: [Record; 2] = [record(1, 1), record(7, 1)];
 static AFTER: [Record; 3] = [record(1, 2), record(2, 2), record(8, 2)];
+/// So many that they do not fit in one block with the others.
+static LAST: [Record; 6] = [record(9, 2), record(10, 2), record(11, 2), record(12, 2), record(13, 2), record(14, 2)];
 
 /// Instructions of the writer at which it was interrupted, and what was wrong there.
 static STEPS: AtomicUsize = AtomicUsize::new(0);
@@ -42,10 +34,12 @@ fn is_whole() -> bool {
         Ok((found, _)) => Some(found.map(|found| found.record.bias)),
         Err(_) => None,
     };
-    let seen = [0x1010, 0x2010, 0x5010, 0x7010, 0x8010, 0x5810].map(bias);
-    let (before, after) =
-        ([Some(1), None, Some(0), Some(1), None, None], [Some(2), Some(2), Some(0), None, Some(2), None]);
-    let is = |list: [Option<u64>; 6]| seen == list.map(Some);
+    let seen = [0x1010, 0x2010, 0x5010, 0x7010, 0x8010, 0x5810, 0xe010].map(bias);
+    let (before, after) = (
+        [Some(1), None, Some(0), Some(1), None, None, None],
+        [Some(2), Some(2), Some(0), None, Some(2), None, Some(2)],
+    );
+    let is = |list: [Option<u64>; 7]| seen == list.map(Some);
     SEEN.fetch_or(u64::from(is(before)) | u64::from(is(after)) << 1, Ordering::Relaxed);
     is(before) || is(after)
 }
@@ -77,16 +71,19 @@ fn whoever_interrupts_the_writer_at_any_instruction_finds_a_whole_map_at_once() 
         assert_eq!(libc::sigaction(libc::SIGTRAP, &action, std::ptr::null_mut()), 0);
     }
     let before = [&BEFORE[0], &PINNED, &BEFORE[1]];
-    let after = [&AFTER[0], &AFTER[1], &PINNED, &AFTER[2]];
+    let [first, second, third] = &AFTER;
+    let [fourth, fifth, sixth, seventh, eighth, ninth] = &LAST;
+    let after = [first, second, &PINNED, third, fourth, fifth, sixth, seventh, eighth, ninth];
     assert_eq!(MAP.write(&before), 3);
     let mut steps = 0;
     for _ in 0..3 {
-        steps += stepped(|| assert_eq!(MAP.write(&after), 4));
+        steps += stepped(|| assert_eq!(MAP.write(&after), 10));
         steps += stepped(|| assert_eq!(MAP.write(&before), 3));
     }
+    steps += stepped(|| assert_eq!(MAP.write(&after), 10));
     steps += stepped(|| MAP.move_to([&LONG_LISTS[0], &LONG_LISTS[1]]));
-    steps += stepped(|| assert_eq!(MAP.write(&after), 4));
-    assert_eq!(MAP.room(), 16);
+    steps += stepped(|| assert_eq!(MAP.write(&before), 3));
+    assert_eq!(MAP.room(), 4 * Block::MODULES);
     println!("{steps} instructions");
     assert!(steps > 300, "{steps} instructions");
     assert_eq!(WRONG.load(Ordering::Relaxed), 0, "of {steps} instructions");
