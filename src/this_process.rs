@@ -23,7 +23,6 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use surestack_fast::Compiled;
 use surestack_module_map::{Block, ModuleMap, Record, Slots, Symbols};
-use surestack_walk::Modules;
 
 pub use backtrace::{Backtrace, Layers};
 pub use compiler::CompiledModule;
@@ -148,9 +147,7 @@ impl Registrar {
         }
         self.counts = counts;
         let modules = MAP.write(&found);
-        if let Some(generation) = MAP.generation() {
-            surestack_capture::CACHE.changed(generation);
-        }
+        surestack_capture::CACHE.changed(MAP.generation());
         Refreshed { changed: true, modules }
     }
 
