@@ -38,6 +38,20 @@ pub struct Passed {
     pub found_by: FoundBy,
 }
 
+impl Passed {
+    /// A frame of the full walk.
+    pub fn of(target: &Target<'_>, frame: &Frame<'_>) -> Self {
+        Self {
+            pc: frame.pc,
+            sp: frame.regs.get(target.arch.sp),
+            link: frame.link,
+            callee_cfa: frame.callee_cfa,
+            return_slot: frame.return_slot,
+            found_by: frame.found_by,
+        }
+    }
+}
+
 /// Takes frames as they come, innermost first.
 pub trait Take {
     /// The next one. Breaks off where no more are wanted.
@@ -74,7 +88,7 @@ pub struct Ground<'g, R, W> {
 }
 
 /// Where a chase begins.
-pub struct Start<'s> {
+pub struct Start<F> {
     /// The interrupted pc.
     pub pc: u64,
     /// The stack pointer.
@@ -84,7 +98,7 @@ pub struct Start<'s> {
     /// The stack it is on.
     pub stack: Stack,
     /// All registers, for frames that need more.
-    pub regs: &'s dyn Fn() -> Regs,
+    pub regs: F,
 }
 
 /// What a rule is followed from.
@@ -124,9 +138,9 @@ enum Next {
 }
 
 /// A chase.
-pub struct Chase<'c, 'g, R, W> {
+pub struct Chase<'c, 'g, R, W, F> {
     ground: &'c Ground<'g, R, W>,
-    start: &'c Start<'c>,
+    start: &'c Start<F>,
     /// The walk that lags behind, once it was needed.
     walk: Option<Walk<'g>>,
     stack: Stack,
@@ -135,9 +149,9 @@ pub struct Chase<'c, 'g, R, W> {
     signals: u32,
 }
 
-impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
+impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
     /// Over `ground`, from `start`.
-    pub fn new(ground: &'c Ground<'g, R, W>, start: &'c Start<'c>) -> Self {
+    pub fn new(ground: &'c Ground<'g, R, W>, start: &'c Start<F>) -> Self {
         let generation = Generation::of(ground.target.modules.generation().unwrap_or(0));
         Self { ground, start, walk: None, stack: start.stack, generation, index: 0, signals: 0 }
     }
@@ -542,7 +556,7 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
             if frame.index < self.index {
                 continue;
             }
-            let passed = passed(target, &frame);
+            let passed = Passed::of(target, &frame);
             let state = State::of(target.arch.sp, target.arch.fp, frame.regs);
             // The frame itself is looked at first; where it brings the chase no further, it comes back here.
             let stack = state.as_ref().and_then(|state| target.stacks.find(state.sp));
@@ -571,17 +585,5 @@ fn called(pc: u64, sp: u64) -> Passed {
         callee_cfa: Some(sp),
         return_slot: Some(sp.wrapping_sub(WORD)),
         found_by: FoundBy::Cfi(RowSource::EhFrame),
-    }
-}
-
-/// A frame of the full walk.
-fn passed(target: &Target<'_>, frame: &Frame<'_>) -> Passed {
-    Passed {
-        pc: frame.pc,
-        sp: frame.regs.get(target.arch.sp),
-        link: frame.link,
-        callee_cfa: frame.callee_cfa,
-        return_slot: frame.return_slot,
-        found_by: frame.found_by,
     }
 }
