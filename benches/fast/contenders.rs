@@ -64,7 +64,7 @@ pub fn prepared(named: &str) -> Vec<Contender> {
 
 /// By its name, prepared or not.
 pub fn named(name: &str) -> Result<Contender, String> {
-    let found = PEERS.iter().chain(ours::OURS).find(|contender| contender.name == name);
+    let found = PEERS.iter().chain(ours::OURS).chain([&ours::NOT_READY]).find(|contender| contender.name == name);
     found.copied().ok_or_else(|| format!("no contender `{name}`"))
 }
 
