@@ -25,8 +25,6 @@ pub struct Contender {
     pub trace: fn(&Leaf<'_>, &mut [usize]) -> usize,
     /// Copies the pcs of the last trace from where it keeps them, which nobody measures.
     pub show: fn(&mut [usize]),
-    /// What a program does for it when a library came or went.
-    pub changed: fn(),
 }
 
 /// The yardstick.
@@ -73,7 +71,7 @@ const fn other(
     prepare: fn() -> Result<(), String>,
     trace: fn(&Leaf<'_>, &mut [usize]) -> usize,
 ) -> Contender {
-    Contender { name, flavour: Flavour::Without, prepare, trace, show: |_| (), changed: || () }
+    Contender { name, flavour: Flavour::Without, prepare, trace, show: |_| () }
 }
 
 fn nothing() -> Result<(), String> {

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 type Gate = (&'static str, &'static str, String);
 
 /// Writes each gate.
-pub fn table(text: &mut String, rows: &[Row], cold: &[Cold]) -> Result<(), Box<dyn Error>> {
+pub fn table(text: &mut String, rows: &[Row], cold: &[Cold], look_ups: [f64; 2]) -> Result<(), Box<dyn Error>> {
     let raw = rows.first().ok_or("nobody to compare with")?;
     let whole = rows.iter().find(|row| row.contender.name == ours::WHOLE).ok_or("nothing of ours")?;
     let mut gates = Vec::from(warm(whole, raw));
@@ -22,6 +22,12 @@ pub fn table(text: &mut String, rows: &[Row], cold: &[Cold]) -> Result<(), Box<d
         gates.extend(ours.zip(libgcc).into_iter().flat_map(|(ours, libgcc)| first_traces(ours, libgcc, state)));
     }
     gates.extend(threads(whole));
+    let [few, many] = look_ups;
+    gates.push((
+        "module look-up alone",
+        "0.9 × `_dl_find_object` [1.2 ×]",
+        format!("{few:.2} ×, with 60 more libraries {many:.2} ×"),
+    ));
     gates.extend(memory(&ours::memory()));
     writeln!(text, "\n| gate | asked | here |\n|---|---|---|")?;
     for (what, asked, here) in gates {

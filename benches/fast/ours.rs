@@ -15,11 +15,11 @@ pub const WHOLE: &str = "surestack";
 
 /// All of ours, every table ready.
 pub const OURS: &[Contender] = &[
-    Contender { show: show_backtrace, changed, ..other(WHOLE, ready, backtrace) },
+    Contender { show: show_backtrace, ..other(WHOLE, ready, backtrace) },
     layered("surestack, without the previous trace", |_, _| with(Layers::NoMemory)),
     layered("surestack, tables alone", |_, _| with(Layers::NoCache)),
     layered("surestack, unwind information alone", |_, _| with(Layers::Evaluator)),
-    Contender { show: show_judged, changed, ..other("surestack, judged", ready, judged) },
+    Contender { show: show_judged, ..other("surestack, judged", ready, judged) },
 ];
 
 /// While its tables are compiled: in a new process.
@@ -27,7 +27,7 @@ pub const NOT_READY: Contender =
     Contender { show: show_backtrace, ..other("surestack, tables not ready", prepare, backtrace) };
 
 const fn layered(name: &'static str, trace: fn(&Leaf<'_>, &mut [usize]) -> usize) -> Contender {
-    Contender { show: show_backtrace, changed, ..other(name, ready, trace) }
+    Contender { show: show_backtrace, ..other(name, ready, trace) }
 }
 
 thread_local! {
@@ -54,10 +54,6 @@ fn ready() -> Result<(), String> {
     this_process::tables();
     TRACE.with_borrow(|_| ());
     Ok(())
-}
-
-fn changed() {
-    this_process::refresh();
 }
 
 /// The pcs alone.

@@ -70,14 +70,9 @@ pub fn many(flavour: Flavour) -> Result<Vec<Link>, Box<dyn Error>> {
     links(MANY, flavour)
 }
 
-/// A library to load and to unload, and nothing else.
-pub fn churned() -> Result<CString, Box<dyn Error>> {
-    path("churned.c", Flavour::Without)
-}
-
 /// Compiles what is not compiled yet.
 pub fn build() -> Result<(), Box<dyn Error>> {
-    for object in OBJECTS.iter().chain(&["trap.c", "churned.c", MANY]) {
+    for object in OBJECTS.iter().chain(&["trap.c", MANY]) {
         let built = [Flavour::FramePointers, Flavour::Without]
             .map(|flavour| std::thread::spawn(move || compiled(object, flavour).map_err(|error| error.to_string())));
         for one in built {

@@ -7,6 +7,7 @@ use crate::measure::{Effort, Ticks};
 use crate::processes::{Kind, medians};
 use crate::programs::{Link, Programs};
 use crate::repeated::{Both, Figure, repeated, varied};
+use crate::scaling;
 use crate::stacks::Numbers;
 use crate::threads::{Rates, SETTINGS, rates};
 use std::error::Error;
@@ -125,11 +126,15 @@ pub fn tables(effort: Effort, only: &str) -> Result<String, Box<dyn Error>> {
         first: First::new(first),
     });
     let cold: Vec<Cold> = cold.collect();
+    say("look-ups of modules");
+    let mut look_ups = Vec::new();
+    let ratios = scaling::tables(&mut look_ups, effort.look_ups, &[])?;
     let mut text = String::new();
+    gates::table(&mut text, &rows, &cold, ratios)?;
     warm(&mut text, &rows)?;
     once(&mut text, &cold)?;
     threads(&mut text, &rows)?;
-    gates::table(&mut text, &rows, &cold)?;
+    text.push_str(&String::from_utf8(look_ups)?);
     Ok(text)
 }
 
