@@ -5,7 +5,7 @@
 //! once, in turn; a table shows the median of all rounds, and ratios are medians of the ratios of each round. The control
 //! counts in registers: what its two threads lose, the machine takes.
 
-mod churn;
+pub mod churn;
 mod look_ups;
 
 use churn::{Churn, Library};
@@ -42,18 +42,19 @@ pub struct Effort {
 
 impl Effort {
     /// For figures that are written down.
-    pub const FULL: Self = Self { rounds: 15, each: Duration::from_millis(100) };
+    pub const FULL: Self = Self { rounds: 9, each: Duration::from_millis(50) };
     /// To see that it works.
     pub const QUICK: Self = Self { rounds: 3, each: Duration::from_millis(20) };
 }
 
 /// Look-ups of modules beside those of glibc, and `traces` (whatever the caller measures beside them) on several threads.
-pub fn tables(out: &mut impl Write, effort: Effort, traces: &[Contender<'_>]) -> Result<(), Box<dyn Error>> {
+/// Returns the rate of one thread beside `_dl_find_object`'s, as the program starts and with many libraries.
+pub fn tables(out: &mut impl Write, effort: Effort, traces: &[Contender<'_>]) -> Result<[f64; 2], Box<dyn Error>> {
     let library = Library::build()?;
-    alone(out, effort, "as the program starts")?;
+    let few = alone(out, effort, "as the program starts")?;
     let loaded = library.copies(MORE)?;
     surestack::this_process::refresh();
-    alone(out, effort, "with many libraries")?;
+    let many = alone(out, effort, "with many libraries")?;
     drop(loaded);
     surestack::this_process::refresh();
 
@@ -71,11 +72,11 @@ pub fn tables(out: &mut impl Write, effort: Effort, traces: &[Contender<'_>]) ->
     two(out, effort, &library, &all)?;
     sliced(out, effort, &all)?;
     writeln!(out, "\n{}", addresses.unanswered())?;
-    Ok(())
+    Ok([few, many])
 }
 
-/// One thread looks modules up.
-fn alone(out: &mut impl Write, effort: Effort, when: &str) -> Result<(), Box<dyn Error>> {
+/// One thread looks modules up. Returns our rate beside `_dl_find_object`'s.
+fn alone(out: &mut impl Write, effort: Effort, when: &str) -> Result<f64, Box<dyn Error>> {
     surestack::this_process::refresh();
     let addresses = Addresses::of_all_modules()?;
     let operations = addresses.count();
@@ -101,7 +102,7 @@ fn alone(out: &mut impl Write, effort: Effort, when: &str) -> Result<(), Box<dyn
         let ratio = median(rounds.iter().map(|round| round[index] / round[base]));
         writeln!(out, "| {} | {million:.1} | {:.2} | {ratio:.2} |", one.name, 1e3 / million)?;
     }
-    Ok(())
+    Ok(median(rounds.iter().map(|round| round[1] / round[0])))
 }
 
 /// Two threads beside one, while nothing changes and while a library comes and goes.
