@@ -6,6 +6,7 @@
 //! is copied once.
 
 mod copies;
+mod names;
 pub(crate) mod room;
 mod symbols;
 mod trace;
@@ -17,6 +18,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use surestack_module_map::{ModuleMap, Record, Slot, Slots, Symbols};
 
+pub use names::{Named, Names};
 pub use trace::{Judged, Trace};
 
 /// Modules that there is room for without making more.

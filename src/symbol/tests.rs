@@ -1,6 +1,9 @@
 //! Against the committed program of `fixtures/demo`.
 
+use super::dwarf::Debug;
 use super::*;
+use crate::image::Image;
+use crate::snapshot::{Identity, LoadedModule};
 use std::path::Path;
 
 fn demo() -> Image {
