@@ -10,13 +10,17 @@
 
 mod demangle;
 mod dwarf;
+mod heads;
 mod inlined;
+mod lines;
 mod module;
 mod qualify;
+mod ranges;
 mod sections;
 mod split;
 mod store;
 mod table;
+mod unit;
 
 use crate::kept::Kept;
 use crate::snapshot::{AddressSpace, Snapshot};

@@ -1,10 +1,10 @@
 //! Names from the files of one module.
 
+use super::Symbol;
 use super::dwarf::{Debug, Found};
 use super::inlined::{self, Inlined, Wanted};
 use super::store::Store;
 use super::table::Table;
-use super::Symbol;
 use crate::image::Image;
 use crate::snapshot::{Identity, LoadedModule};
 use std::cell::OnceCell;

@@ -75,6 +75,11 @@ impl<'s> Sections<'s> {
         Slice::new(if needed { self.bytes(name) } else { &[] }, LittleEndian)
     }
 
+    /// Whether `.debug_info` is unpacked as far as it is needed, and its units are looked at one by one.
+    pub fn is_unpacked_by_parts(&self) -> bool {
+        self.unpacking.borrow().is_some()
+    }
+
     /// The unit of `.debug_info` that begins at `offset`, and no more of that section than comes before its end: a C
     /// library has megabytes of it, and compressed ones cost more time than everything else in a small report.
     pub fn unit(&self, offset: usize) -> Option<&'s [u8]> {
