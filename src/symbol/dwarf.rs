@@ -14,16 +14,23 @@ use super::{Function, Location, Origin, Symbol, demangle};
 use crate::image::Image;
 use addr2line::{Context, LookupContinuation, LookupResult};
 use gimli::{
-    AttributeValue, DebugAranges, DebugInfoOffset, DwLang, Dwarf, DwarfFileType, LittleEndian, SectionId, UnitOffset,
-    UnitRef,
+    Abbreviations, AttributeValue, DebugAbbrev, DebugAbbrevOffset, DebugAranges, DebugInfoOffset, DwLang, Dwarf,
+    DwarfFileType, LittleEndian, SectionId, UnitHeader, UnitOffset, UnitRef,
 };
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// More calls inlined into each other than this are not believed.
 const INLINED: usize = 256;
+
+/// How long a table of abbreviations is taken to be at first.
+const ABBREVIATIONS: usize = 4 << 10;
+
+/// A unit, and what it takes to read it.
+type Part<'s> = (Rc<Dwarf<Slice<'s>>>, UnitHeader<Slice<'s>>, Arc<Abbreviations>);
 
 /// The debug information of one file.
 pub(super) struct Debug<'s> {
@@ -118,23 +125,50 @@ impl<'s> Debug<'s> {
     }
 
     fn read_unit(&self, offset: usize) -> Option<Unit<'s>> {
-        let (dwarf, header) = if self.sections.is_unpacked_by_parts() {
-            let dwarf = Rc::new(self.dwarf(Slice::new(self.sections.unit(offset)?, LittleEndian)));
-            let header = dwarf.units().next().ok()??;
-            if refers_to_others(&dwarf, &header)? {
-                return None;
-            }
-            (dwarf, header)
+        let (dwarf, header, abbreviations) = if self.sections.is_unpacked_by_parts() {
+            self.part(offset)?
         } else {
             let (_, dwarf) = self.all_units();
-            (Rc::clone(dwarf), dwarf.debug_info.header_from_offset(DebugInfoOffset(offset)).ok()?)
+            let header = dwarf.debug_info.header_from_offset(DebugInfoOffset(offset)).ok()?;
+            (Rc::clone(dwarf), header, dwarf.abbreviations(&header).ok()?)
         };
         // What the file shares with others is not looked up here, and a unit of DWARF 2 tells only one of its ranges: the
         // index of the whole file knows the others.
         if dwarf.sup().is_some() || header.version() < 3 {
             return None;
         }
-        Unit::of(dwarf, header)
+        Unit::of(dwarf, header, abbreviations)
+    }
+
+    /// One unit, and no more of the large sections than it needs, if it does not refer to others.
+    fn part(&self, offset: usize) -> Option<Part<'s>> {
+        let info = Slice::new(self.sections.unit(offset)?, LittleEndian);
+        let mut dwarf = self.load(|id| match id {
+            SectionId::DebugInfo => info,
+            SectionId::DebugAbbrev | SectionId::DebugLine => Slice::default(),
+            id => self.sections.needed(id),
+        });
+        let header = dwarf.units().next().ok()??;
+        let table = header.debug_abbrev_offset().0;
+        let mut size = ABBREVIATIONS;
+        let abbreviations = loop {
+            let end = table.checked_add(size)?;
+            let section = self.sections.abbreviations_before(end)?;
+            let read = DebugAbbrev::from(section).abbreviations(DebugAbbrevOffset(table));
+            // Cut short, or broken.
+            match read {
+                Ok(read) => break read,
+                Err(_) if section.len() >= end => size = size.checked_mul(2)?,
+                Err(_) => return None,
+            }
+        };
+        if refers_to_others(&dwarf, &abbreviations) {
+            return None;
+        }
+        if let Some(at) = heads::lines(&header, &abbreviations) {
+            dwarf.debug_line = self.sections.lines_with(at.0)?.into();
+        }
+        Some((Rc::new(dwarf), header, Arc::new(abbreviations)))
     }
 
     /// The unit with the entry at an offset in `.debug_info`.
@@ -157,12 +191,11 @@ impl<'s> Debug<'s> {
 
     /// All of it.
     pub fn whole(&self) -> Dwarf<Slice<'s>> {
-        self.dwarf(Slice::new(self.sections.bytes(SectionId::DebugInfo.name()), LittleEndian))
+        self.load(|id| self.sections.needed(id))
     }
 
-    fn dwarf(&self, info: Slice<'s>) -> Dwarf<Slice<'s>> {
-        let section = |id| Ok(if id == SectionId::DebugInfo { info } else { self.sections.needed(id) });
-        let Ok(mut dwarf) = Dwarf::load::<_, std::convert::Infallible>(section);
+    fn load(&self, section: impl Fn(SectionId) -> Slice<'s>) -> Dwarf<Slice<'s>> {
+        let Ok(mut dwarf) = Dwarf::load::<_, std::convert::Infallible>(|id| Ok(section(id)));
         if let Some(shared) = self.split.shared(self.sections.image) {
             dwarf.set_sup(shared);
         }
@@ -248,19 +281,18 @@ fn first_byte(unit: UnitRef<'_, Slice<'_>>, die: UnitOffset) -> Option<u64> {
 }
 
 /// Whether a unit may refer to entries of another one, by the forms in its abbreviations.
-fn refers_to_others(dwarf: &Dwarf<Slice<'_>>, header: &gimli::UnitHeader<Slice<'_>>) -> Option<bool> {
+fn refers_to_others(dwarf: &Dwarf<Slice<'_>>, abbreviations: &Abbreviations) -> bool {
     if dwarf.file_type != DwarfFileType::Main || dwarf.sup().is_some() {
-        return Some(true);
+        return true;
     }
-    let abbreviations = dwarf.abbreviations(header).ok()?;
     // Compilers number them from 1 without gaps; with a gap the rest is not seen, so the unit is not taken alone.
     let mut codes = 1..;
     let mut seen = 0;
     while let Some(abbreviation) = codes.next().and_then(|code| abbreviations.get(code)) {
         seen += 1;
         if abbreviation.attributes().iter().any(|attribute| attribute.form() == gimli::DW_FORM_ref_addr) {
-            return Some(true);
+            return true;
         }
     }
-    Some(seen == 0)
+    seen == 0
 }

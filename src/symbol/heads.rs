@@ -58,12 +58,20 @@ enum List {
     Index(DebugRngListsIndex),
 }
 
+/// Where a unit's line program begins.
+pub(super) fn lines(header: &UnitHeader<Slice<'_>>, abbreviations: &Abbreviations) -> Option<DebugLineOffset> {
+    Head::decode(header, abbreviations)?.lines
+}
+
 impl Head {
     fn read(dwarf: &Dwarf<Slice<'_>>, header: &UnitHeader<Slice<'_>>) -> Option<Self> {
         let table = dwarf.debug_abbrev.reader().slice().get(header.debug_abbrev_offset().0..)?;
         let code = header.range_from(header.root_offset()..).ok()?.read_uleb128().ok()?;
-        let alone = abbreviation(table, code)?;
-        let mut entries = header.entries_raw(&alone, None).ok()?;
+        Self::decode(header, &abbreviation(table, code)?)
+    }
+
+    fn decode(header: &UnitHeader<Slice<'_>>, abbreviations: &Abbreviations) -> Option<Self> {
+        let mut entries = header.entries_raw(abbreviations, None).ok()?;
         let mut head = Self::default();
         let abbreviation = entries.read_abbreviation().ok()??;
         for specification in abbreviation.attributes() {

@@ -9,10 +9,12 @@ use super::Location;
 use super::lines::{self, Lines};
 use super::sections::Slice;
 use gimli::{
-    Abbreviation, AttributeValue, DebugInfoOffset, DwLang, Dwarf, EntriesRaw, Range, UnitHeader, UnitOffset, UnitRef,
+    Abbreviation, Abbreviations, AttributeValue, DebugInfoOffset, DwLang, Dwarf, EntriesRaw, Range, UnitHeader,
+    UnitOffset, UnitRef,
 };
 use std::cell::OnceCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// More references from entry to entry than this are not believed.
 const HOPS: usize = 16;
@@ -50,8 +52,12 @@ pub(super) type Others<'a, 's> = &'a dyn Fn(DebugInfoOffset) -> Option<Rc<Unit<'
 
 impl<'s> Unit<'s> {
     /// The unit with this header; none when its code is described in another file.
-    pub fn of(dwarf: Rc<Dwarf<Slice<'s>>>, header: UnitHeader<Slice<'s>>) -> Option<Self> {
-        let unit = dwarf.unit(header).ok()?;
+    pub fn of(
+        dwarf: Rc<Dwarf<Slice<'s>>>,
+        header: UnitHeader<Slice<'s>>,
+        abbreviations: Arc<Abbreviations>,
+    ) -> Option<Self> {
+        let unit = gimli::Unit::new_with_abbreviations(&dwarf, header, abbreviations).ok()?;
         if unit.dwo_id.is_some() {
             return None;
         }
