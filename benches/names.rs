@@ -5,11 +5,11 @@
 #[path = "fast/names.rs"]
 mod names;
 
-fn main() {
-    if let [_, cold, whose] = &std::env::args().collect::<Vec<_>>()[..]
-        && cold == "--cold"
-    {
-        return names::cold(whose);
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.as_slice() {
+        [_, cold, whose, folder] if cold == "--cold" => names::cold(whose, folder),
+        _ => print!("{}", names::tables()?),
     }
-    print!("{}", names::tables());
+    Ok(())
 }

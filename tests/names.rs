@@ -82,18 +82,26 @@ fn inlined_calls_stand_before_the_function_they_were_inlined_into() {
 }
 
 #[test]
-fn each_call_has_the_line_that_elfutils_gives_it() {
+fn each_call_has_the_line_that_binutils_give_it() {
     let named = Names::new().of(stack());
     let mut compared = 0;
     for named in named.iter().filter(|named| named.origin() == Origin::Dwarf) {
-        let Some(module) = named.module() else { continue };
+        // Not every build of theirs looks for separate debug files.
+        let Some(module) = named.module().filter(|module| module.debug.is_none()) else { continue };
         let linked = format!("{:#x}", named.pc().lookup().wrapping_sub(module.bias));
-        let said = Command::new("eu-addr2line").args(["-i", "-e"]).arg(&module.path).arg(linked).output().unwrap();
+        let said = Command::new("addr2line").args(["-i", "-e"]).arg(&module.path).arg(linked).output().unwrap();
         let said = String::from_utf8(said.stdout).unwrap();
         let theirs = said.lines().map(|line| {
             let mut parts = line.split(':');
             let file = Path::new(parts.next().unwrap_or_default()).file_name().map(ToOwned::to_owned);
-            (file, parts.next().and_then(|line| line.split(' ').next()).and_then(|line| line.parse::<u32>().ok()))
+            (
+                file,
+                parts
+                    .next()
+                    .and_then(|line| line.split(' ').next())
+                    .and_then(|line| line.parse::<u32>().ok())
+                    .filter(|line| *line != 0),
+            )
         });
         let ours = named.symbol().functions.iter().map(|call| {
             let place = call.location.as_ref();
@@ -149,9 +157,7 @@ fn a_file_that_is_another_one_gives_no_names_and_is_told() {
     file.write_all_at(&[!bytes[note]], note as u64).unwrap();
     let mut names = Names::new();
     let named = &names.of(&[pc])[0];
-    // What its memory holds are its dynamic symbols.
-    assert_eq!(named.function().map(|known| known.name.as_str()), Some("wide_c"));
-    assert_eq!((named.location(), named.origin()), (None, Origin::SymbolTable));
+    assert!(named.function().is_none() && named.location().is_none(), "{named}");
     assert!(matches!(named.module().map(|module| &module.identity), Some(Identity::Replaced { .. })), "{named:?}");
     let refused: Vec<String> = names.refused().map(ToString::to_string).collect();
     assert!(matches!(&refused[..], [why] if why.contains("wide.c.so is not the file that is mapped")), "{refused:?}");
@@ -163,10 +169,12 @@ fn a_file_that_is_gone_is_told_or_read_through_its_mapping() {
     std::fs::remove_file(&library).unwrap();
     let mut names = Names::new();
     let named = &names.of(&[pc])[0];
-    assert_eq!(named.function().map(|known| known.name.as_str()), Some("wide_c"));
     let refused: Vec<String> = names.refused().map(ToString::to_string).collect();
     match named.module().map(|module| &module.identity) {
-        Some(Identity::Mapped) => assert!(named.location().is_some() && refused.is_empty(), "{refused:?}"),
+        Some(Identity::Mapped) => {
+            assert_eq!(named.function().map(|known| known.name.as_str()), Some("wide_c"));
+            assert!(named.location().is_some() && refused.is_empty(), "{refused:?}");
+        }
         Some(Identity::Memory) => assert!(matches!(&refused[..], [why] if why.contains("cannot read")), "{refused:?}"),
         identity => panic!("{identity:?}"),
     }

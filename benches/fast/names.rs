@@ -1,22 +1,28 @@
-//! A trace with names: about 85 frames of C, C++ and Rust, the C library and the C++ library.
+//! A trace with names: about 85 frames of C, C++ and Rust, the C library and the C++ library; ours beside the `backtrace`
+//! crate. Every name is asked for: functions, inlined ones too, demangled, with their files and lines.
 //!
-//! Cold is the first trace that is named in a process, each time a new one; warm is every other.
+//! Cold is the first trace that is named in a process, each time a new one whose files the kernel has in memory; warm is
+//! every other. Times are those that the thread ran.
 
 #[path = "../../tests/names/mod.rs"]
 mod wide;
 
+use std::error::Error;
 use std::ffi::c_void;
 use std::fmt::Write;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::Command;
 use surestack::this_process::{Names, Trace, refresh};
 use surestack::walk::CodeAddress;
 use wide::Wide;
 
-const ROUNDS: usize = 11;
+/// How often each is measured, in turns.
+const ROUNDS: usize = 15;
+/// Rounds of the stack.
 const DEPTH: usize = 7;
 
-/// Who names, by what is written in the table; the first word is what a child is asked for.
+/// Who names.
 const CONTENDERS: [&str; 2] = ["surestack", "backtrace"];
 
 /// Names all of these; how many functions there were, inlined ones too, and how many of them had a line.
@@ -40,70 +46,63 @@ fn name(whose: &str, names: &mut Names, pcs: &[CodeAddress]) -> (usize, usize) {
     seen
 }
 
-/// The stack that is named.
-fn pcs() -> Vec<CodeAddress> {
-    let folder = std::env::temp_dir().join(format!("surestack-names-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let wide = Wide::load(&folder);
+/// The stack that is named, innermost first; the libraries it goes through are in `folder`.
+fn stack(folder: &Path) -> Vec<CodeAddress> {
+    let wide = Wide::load(folder);
     refresh();
     let mut pcs = Vec::new();
     wide.descend(DEPTH, &mut || {
-        let trace: Box<Trace<256>> = Box::new(Trace::capture());
+        let trace: Box<Trace<128>> = Box::new(Trace::capture());
         pcs = trace.frames().map(|frame| frame.pc).collect();
     });
-    FOLDER.with(|held| *held.borrow_mut() = Some(Folder(folder)));
     pcs
 }
 
-struct Folder(std::path::PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-thread_local! {
-    static FOLDER: std::cell::RefCell<Option<Folder>> = const { std::cell::RefCell::new(None) };
-}
-
 /// In a child: names once, and says how long that took.
-pub fn cold(whose: &str) {
-    let pcs = pcs();
+pub fn cold(whose: &str, folder: &str) {
+    let pcs = stack(Path::new(folder));
     let begun = cpu();
     black_box(name(whose, &mut Names::new(), &pcs));
     println!("{}", cpu() - begun);
 }
 
-pub fn tables() -> String {
-    let mut text = String::new();
-    let pcs = pcs();
-    if std::env::var_os("SHOW").is_some() {
-        for named in Names::new().of(&pcs) {
-            println!("{named}");
+/// The table: who names, how much, and in which time. The program that calls this gives `--cold WHO FOLDER` to [`cold`].
+pub fn tables() -> Result<String, Box<dyn Error>> {
+    let folder = std::env::temp_dir().join(format!("surestack-names-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let table = table(&folder);
+    std::fs::remove_dir_all(&folder)?;
+    table
+}
+
+fn table(folder: &Path) -> Result<String, Box<dyn Error>> {
+    let pcs = stack(folder);
+    let mut names = Names::new();
+    let said = CONTENDERS.map(|whose| name(whose, &mut names, &pcs));
+    let mut times = CONTENDERS.map(|_| [const { Vec::new() }; 2]);
+    for _ in 0..ROUNDS {
+        for (whose, [cold, warm]) in CONTENDERS.iter().zip(&mut times) {
+            let child = Command::new(std::env::current_exe()?).args(["--cold", whose]).arg(folder).output()?;
+            cold.push(String::from_utf8(child.stdout)?.trim().parse()?);
+            let begun = cpu();
+            black_box(name(whose, &mut names, &pcs));
+            warm.push(cpu() - begun);
         }
     }
-    for whose in CONTENDERS {
-        let this = std::env::current_exe().expect("us");
-        let mut colds: Vec<f64> = (0..ROUNDS)
-            .map(|_| {
-                let out = Command::new(&this).args(["--cold", whose]).output().expect("a child");
-                String::from_utf8_lossy(&out.stdout).trim().parse::<f64>().expect("a number") / 1e6
-            })
-            .collect();
-        let mut names = Names::new();
-        let said = name(whose, &mut names, &pcs);
-        let mut warms: Vec<f64> = (0..ROUNDS)
-            .map(|_| {
-                let begun = cpu();
-                black_box(name(whose, &mut names, &pcs));
-                (cpu() - begun) / 1e6
-            })
-            .collect();
-        let (cold, warm) = (median(&mut colds), median(&mut warms));
-        let _ = writeln!(text, "{whose}: {} frames, {said:?}, cold {cold:.2} ms, warm {warm:.4} ms", pcs.len());
+    let times = times.map(|both| both.map(|times| median(times) / 1e6));
+    let [_, [peer_cold, peer_warm]] = times;
+    let mut text = String::from(
+        "| a trace with names | frames | functions | of them with a line | cold, ms | of `backtrace` | warm, ms | of `backtrace` |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for ((whose, (functions, lines)), [cold, warm]) in CONTENDERS.iter().zip(said).zip(times) {
+        let (frames, of_cold, of_warm) = (pcs.len(), cold / peer_cold, warm / peer_warm);
+        writeln!(
+            text,
+            "| {whose} | {frames} | {functions} | {lines} | {cold:.1} | {of_cold:.3} | {warm:.4} | {of_warm:.6} |"
+        )?;
     }
-    text
+    Ok(text)
 }
 
 /// Nanoseconds that this thread has run.
@@ -114,7 +113,7 @@ fn cpu() -> f64 {
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
-fn median(of: &mut [f64]) -> f64 {
+fn median(mut of: Vec<f64>) -> f64 {
     of.sort_by(f64::total_cmp);
     of.get(of.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -63,7 +63,7 @@ impl Names {
     }
 
     /// What speaks against files of modules that were asked for: they are gone, cannot be read, or are others than those
-    /// that are mapped. Names in such a module come from its memory, and from debug files that are proven to be its own.
+    /// that are mapped. Such a module has names only where a separate debug file is proven to be its own.
     pub fn refused(&self) -> impl Iterator<Item = &Error> {
         self.modules.values().filter_map(Held::refused)
     }

@@ -37,9 +37,12 @@ impl Wide {
     }
 }
 
-/// Builds one of the libraries.
+/// Builds one of the libraries, if it is not there yet.
 pub fn library(folder: &Path, source: &str, compiler: &str) -> PathBuf {
     let library = folder.join(format!("{source}.so"));
+    if library.exists() {
+        return library;
+    }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/names").join(source);
     let mut build = Command::new(compiler);
     build.args(["-g", "-O2", "-fPIC", "-shared", "-Wl,--build-id", "-o"]).arg(&library).arg(source);
