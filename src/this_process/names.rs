@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use surestack_module_map::Record;
-use surestack_walk::{CodeAddress, Modules};
+use surestack_walk::CodeAddress;
 
 pub use named::Named;
 
@@ -79,14 +79,14 @@ impl Names {
     fn forget_unloaded(&mut self) {
         let modules = super::modules();
         let generation = modules.generation();
-        if generation.is_some() && generation == self.generation {
+        if self.generation == Some(generation) {
             return;
         }
         let loaded = (0..).map_while(|index| modules.at(index).ok()?);
         // Of a module without a build ID another file may have come in its place.
         let kept: Vec<u64> = loaded.filter(|record| !record.build_id.is_empty()).map(key).collect();
         self.modules.retain(|module, _| kept.contains(module));
-        self.generation = generation;
+        self.generation = Some(generation);
     }
 }
 
