@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use surestack_capture::{ARCH, Interrupted, Mappings, See, Stopped, Surroundings, here, syscall, trace, with_room};
 use surestack_reliable::{Doubt, Doubted, Judge, Noted, Verdict};
-use surestack_walk::{End, Error as Broken, Modules, Registry, Regs, Stop, Target};
+use surestack_walk::{End, Error as Broken, Registry, Regs, Stop, Target};
 
 /// Doubts that are kept of one trace.
 const DOUBTS: usize = 16;
