@@ -39,6 +39,20 @@ pub struct Passed {
     pub found_by: FoundBy,
 }
 
+impl Passed {
+    /// A frame of the full walk.
+    pub fn of(target: &Target<'_>, frame: &Frame<'_>) -> Self {
+        Self {
+            pc: frame.pc,
+            sp: frame.regs.get(target.arch.sp),
+            link: frame.link,
+            callee_cfa: frame.callee_cfa,
+            return_slot: frame.return_slot,
+            found_by: frame.found_by,
+        }
+    }
+}
+
 /// Takes frames as they come, innermost first.
 pub trait Take {
     /// The next one. Breaks off where no more are wanted.
@@ -75,7 +89,7 @@ pub struct Ground<'g, R, W> {
 }
 
 /// Where a chase begins.
-pub struct Start<'s> {
+pub struct Start<F> {
     /// The interrupted pc.
     pub pc: u64,
     /// The stack pointer.
@@ -85,7 +99,7 @@ pub struct Start<'s> {
     /// The stack it is on.
     pub stack: Stack,
     /// All registers, for frames that need more.
-    pub regs: &'s dyn Fn() -> Regs,
+    pub regs: F,
 }
 
 /// What a rule is followed from.
@@ -125,9 +139,9 @@ enum Next {
 }
 
 /// A chase.
-pub struct Chase<'c, 'g, R, W> {
+pub struct Chase<'c, 'g, R, W, F> {
     ground: &'c Ground<'g, R, W>,
-    start: &'c Start<'c>,
+    start: &'c Start<F>,
     /// The walk that lags behind, once it was needed.
     walk: Option<Walk<'g>>,
     stack: Stack,
@@ -138,9 +152,9 @@ pub struct Chase<'c, 'g, R, W> {
     signals: u32,
 }
 
-impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
+impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
     /// Over `ground`, from `start`.
-    pub fn new(ground: &'c Ground<'g, R, W>, start: &'c Start<'c>) -> Self {
+    pub fn new(ground: &'c Ground<'g, R, W>, start: &'c Start<F>) -> Self {
         let count = ground.target.modules.generation();
         // Odd while they are being changed, and readers still have those of before.
         let changes = count.map(|count| count >> 1);
@@ -572,7 +586,7 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
             if frame.index < self.index {
                 continue;
             }
-            let passed = passed(target, &frame);
+            let passed = Passed::of(target, &frame);
             // The full walk holds the next canonical frame address against the last one, the chase against the stack pointer:
             // rows may say that these are not the same.
             let is_alike = frame.link != Link::Call || frame.callee_cfa.is_none() || frame.callee_cfa == passed.sp;
@@ -612,17 +626,5 @@ fn called(pc: u64, sp: u64) -> Passed {
         callee_cfa: Some(sp),
         return_slot: Some(sp.wrapping_sub(WORD)),
         found_by: FoundBy::Cfi(RowSource::EhFrame),
-    }
-}
-
-/// A frame of the full walk.
-fn passed(target: &Target<'_>, frame: &Frame<'_>) -> Passed {
-    Passed {
-        pc: frame.pc,
-        sp: frame.regs.get(target.arch.sp),
-        link: frame.link,
-        callee_cfa: frame.callee_cfa,
-        return_slot: frame.return_slot,
-        found_by: frame.found_by,
     }
 }
