@@ -4,7 +4,7 @@
 pub mod code;
 pub mod machine;
 
-use code::{CODE, Code, DATA};
+use code::{CODE, Code, DATA, GENERATED};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
@@ -120,7 +120,7 @@ impl Modules for World {
 
     fn mapping(&self, address: u64) -> Mapping {
         match address {
-            address if CODE.contains(&address) => Mapping::Code,
+            address if CODE.contains(&address) || GENERATED.contains(&address) => Mapping::Code,
             address if DATA.contains(&address) || Self::place(address).is_some() => Mapping::Data,
             _ => Mapping::Nothing,
         }
