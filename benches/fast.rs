@@ -20,6 +20,8 @@ mod processes;
 mod programs;
 #[path = "fast/repeated.rs"]
 mod repeated;
+#[path = "fast/scaling.rs"]
+mod scaling;
 #[path = "fast/stacks.rs"]
 mod stacks;
 #[path = "fast/tables.rs"]

@@ -11,5 +11,6 @@ use std::io::stdout;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let effort = if std::env::args().any(|argument| argument == "--quick") { Effort::QUICK } else { Effort::FULL };
-    scaling::tables(&mut stdout().lock(), effort, &[])
+    scaling::tables(&mut stdout().lock(), effort, &[])?;
+    Ok(())
 }

@@ -25,8 +25,6 @@ pub struct Contender {
     pub trace: fn(&Leaf<'_>, &mut [usize]) -> usize,
     /// Copies the pcs of the last trace from where it keeps them, which nobody measures.
     pub show: fn(&mut [usize]),
-    /// What a program does for it when a library came or went.
-    pub changed: fn(),
 }
 
 /// The yardstick.
@@ -64,7 +62,7 @@ pub fn prepared(named: &str) -> Vec<Contender> {
 
 /// By its name, prepared or not.
 pub fn named(name: &str) -> Result<Contender, String> {
-    let found = PEERS.iter().chain(ours::OURS).find(|contender| contender.name == name);
+    let found = PEERS.iter().chain(ours::OURS).chain([&ours::NOT_READY]).find(|contender| contender.name == name);
     found.copied().ok_or_else(|| format!("no contender `{name}`"))
 }
 
@@ -73,7 +71,7 @@ const fn other(
     prepare: fn() -> Result<(), String>,
     trace: fn(&Leaf<'_>, &mut [usize]) -> usize,
 ) -> Contender {
-    Contender { name, flavour: Flavour::Without, prepare, trace, show: |_| (), changed: || () }
+    Contender { name, flavour: Flavour::Without, prepare, trace, show: |_| () }
 }
 
 fn nothing() -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use crate::contenders::{LIBGCC, UNW_BACKTRACE, ours};
 use crate::repeated::Figure;
-use crate::tables::Row;
+use crate::tables::{Cold, Row};
 use crate::threads::{Loader, SETTINGS};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -11,18 +11,24 @@ use std::fmt::Write as _;
 type Gate = (&'static str, &'static str, String);
 
 /// Writes each gate.
-pub fn table(text: &mut String, rows: &[Row]) -> Result<(), Box<dyn Error>> {
+pub fn table(text: &mut String, rows: &[Row], cold: &[Cold], look_ups: [f64; 2]) -> Result<(), Box<dyn Error>> {
     let raw = rows.first().ok_or("nobody to compare with")?;
-    let row = |name: &str| rows.iter().find(|row| row.contender.name == name);
-    let whole = row(ours::WHOLE).ok_or("nothing of ours")?;
+    let whole = rows.iter().find(|row| row.contender.name == ours::WHOLE).ok_or("nothing of ours")?;
     let mut gates = Vec::from(warm(whole, raw));
-    gates.extend(row(UNW_BACKTRACE.name).map(|libunwind| second_pass(whole, libunwind)));
-    for (ours, state) in [(Some(whole), "tables ready"), (row(ours::NOT_READY), "tables not ready")] {
-        gates.extend(
-            ours.zip(row(LIBGCC.name)).into_iter().flat_map(|(ours, libgcc)| first_traces(ours, libgcc, state)),
-        );
+    let cold = |name: &str| cold.iter().find(|cold| cold.contender.name == name);
+    let (ready, libgcc) = (cold(ours::WHOLE), cold(LIBGCC.name));
+    gates.extend(ready.zip(cold(UNW_BACKTRACE.name)).map(|(ours, libunwind)| second_pass(ours, libunwind)));
+    for (ours, state) in [(ready, "tables ready"), (cold(ours::NOT_READY.name), "tables not ready")] {
+        gates.extend(ours.zip(libgcc).into_iter().flat_map(|(ours, libgcc)| first_traces(ours, libgcc, state)));
     }
     gates.extend(threads(whole));
+    let [few, many] = look_ups;
+    gates.push((
+        "module look-up alone",
+        "0.9 × `_dl_find_object` [1.2 ×]",
+        format!("{few:.2} ×, with 60 more libraries {many:.2} ×"),
+    ));
+    gates.extend(memory(&ours::memory()));
     writeln!(text, "\n| gate | asked | here |\n|---|---|---|")?;
     for (what, asked, here) in gates {
         writeln!(text, "| {what} | {asked} | {here} |")?;
@@ -49,7 +55,7 @@ fn warm(whole: &Row, raw: &Row) -> [Gate; 3] {
 }
 
 /// Beside the best that libunwind does: its second pass may be spent on growing.
-fn second_pass(whole: &Row, libunwind: &Row) -> Gate {
+fn second_pass(whole: &Cold, libunwind: &Cold) -> Gate {
     let best = libunwind.many.second.min(libunwind.many.settled);
     let ratio = |mine: f64| mine / best;
     (
@@ -59,7 +65,7 @@ fn second_pass(whole: &Row, libunwind: &Row) -> Gate {
     )
 }
 
-fn first_traces(ours: &Row, libgcc: &Row, state: &'static str) -> [Gate; 2] {
+fn first_traces(ours: &Cold, libgcc: &Cold, state: &'static str) -> [Gate; 2] {
     let [first_pass, first] = [ours.many.first / libgcc.many.first, ours.first.first / libgcc.first.first];
     let both = ours.first.prepared + ours.first.first;
     [
@@ -93,5 +99,18 @@ fn threads(whole: &Row) -> Vec<Gate> {
             format!("{:.2} × one thread then, {:.2} × one in peace", both_churned / churned, both_churned / one),
         ),
         ("2, 4 and 8 time-sliced threads, each beside one alone", "within 10 %", each),
+    ]
+}
+
+fn memory(taken: &ours::Memory) -> [Gate; 2] {
+    let ours::Memory { cache, rows, tables, sections } = taken;
+    let (tables, rows, sections) = (*tables as f64, *rows as f64, *sections as f64);
+    [
+        ("memory: the cache", "256 KiB a process", format!("{cache} KiB a process")),
+        (
+            "memory: tables of all modules",
+            "8 bytes a row, 1.2 × `.eh_frame` and `.eh_frame_hdr`",
+            format!("{:.2} bytes a row, {:.2} × of {:.0} KiB", tables / rows, tables / sections, sections / 1024.0),
+        ),
     ]
 }

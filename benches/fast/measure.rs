@@ -1,5 +1,6 @@
 //! Clocks, and medians of interleaved rounds.
 
+use crate::scaling;
 use std::arch::x86_64::{__rdtscp, _mm_lfence, _rdtsc};
 use std::time::{Duration, Instant};
 
@@ -81,10 +82,24 @@ pub struct Effort {
     pub visits: usize,
     /// Processes of each kind.
     pub processes: usize,
+    /// The same for look-ups of modules.
+    pub look_ups: scaling::Effort,
 }
 
 impl Effort {
-    pub const FULL: Self = Self { rounds: 25, turn: Duration::from_millis(2), visits: 1000, processes: 11 };
+    pub const FULL: Self = Self {
+        rounds: 25,
+        turn: Duration::from_millis(2),
+        visits: 1000,
+        processes: 11,
+        look_ups: scaling::Effort::FULL,
+    };
     /// For trying.
-    pub const QUICK: Self = Self { rounds: 5, turn: Duration::from_micros(500), visits: 200, processes: 3 };
+    pub const QUICK: Self = Self {
+        rounds: 5,
+        turn: Duration::from_micros(500),
+        visits: 200,
+        processes: 3,
+        look_ups: scaling::Effort::QUICK,
+    };
 }

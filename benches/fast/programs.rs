@@ -36,6 +36,9 @@ pub type Link = unsafe extern "C" fn(*mut c_void) -> usize;
 /// The objects that stacks of many kinds of frames are made of, besides the C library.
 const OBJECTS: [&str; 5] = ["plain.c", "callbacks.c", "objects.cpp", "templates.cpp", "closures.rs"];
 
+/// Ten thousand functions.
+const MANY: &str = "many.c";
+
 /// All of one flavour.
 pub struct Programs {
     /// One function that is its own caller.
@@ -64,17 +67,12 @@ impl Programs {
 
 /// The 10,000 functions.
 pub fn many(flavour: Flavour) -> Result<Vec<Link>, Box<dyn Error>> {
-    links("many.c", flavour)
-}
-
-/// A library to load and to unload, and nothing else.
-pub fn churned() -> Result<CString, Box<dyn Error>> {
-    path("churned.c", Flavour::Without)
+    links(MANY, flavour)
 }
 
 /// Compiles what is not compiled yet.
 pub fn build() -> Result<(), Box<dyn Error>> {
-    for object in OBJECTS.iter().chain(&["trap.c", "churned.c", "many.c"]) {
+    for object in OBJECTS.iter().chain(&["trap.c", MANY]) {
         let built = [Flavour::FramePointers, Flavour::Without]
             .map(|flavour| std::thread::spawn(move || compiled(object, flavour).map_err(|error| error.to_string())));
         for one in built {
@@ -121,23 +119,38 @@ fn compiled(object: &str, flavour: Flavour) -> Result<PathBuf, Box<dyn Error>> {
         return Ok(built);
     }
     std::fs::create_dir_all(&folder)?;
-    let (flags, rust_flag) = flavour.flags();
-    let mut compiler = if object.ends_with(".rs") {
-        let mut rustc = Command::new("rustc");
-        rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-Copt-level=2", "-Cpanic=abort"]);
-        rustc.args(["-Cforce-unwind-tables=yes", "-C", rust_flag]);
-        rustc
-    } else {
-        let mut gcc = Command::new(if object.ends_with(".cpp") { "g++" } else { "gcc" });
-        gcc.args(["-O2", "-fPIC", "-shared", "-Wl,-z,lazy"]).args(flags);
-        gcc
-    };
     // Whole at once: somebody else may be waiting for it.
     let partial = built.with_extension(format!("{}.so", std::process::id()));
-    let output = compiler.arg("-o").arg(&partial).arg(source).output()?;
-    if !output.status.success() {
-        return Err(format!("{object}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    let (flags, rust_flag) = flavour.flags();
+    let gcc = |program: &str| {
+        let mut gcc = Command::new(program);
+        gcc.args(["-O2", "-w", "-fPIC", "-Wl,-z,lazy"]).args(flags);
+        gcc
+    };
+    if object == MANY {
+        let part = |which: &str| {
+            let part = partial.with_extension(format!("{which}.o"));
+            done(gcc("gcc").args(["-c", "-D", which]).arg(&source).arg("-o").arg(&part)).map(|()| part)
+        };
+        let (first, last, thousand) = (part("FIRST")?, part("LAST")?, part("THOUSANDTHS")?);
+        let parts = std::iter::once(&first).chain([&thousand; 10]).chain([&last]);
+        done(gcc("gcc").arg("-shared").args(parts).arg("-o").arg(&partial))?;
+        [first, last, thousand].iter().try_for_each(std::fs::remove_file)?;
+    } else if object.ends_with(".rs") {
+        let mut rustc = Command::new("rustc");
+        rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-Copt-level=2", "-Cpanic=abort"]);
+        rustc.args(["-Cforce-unwind-tables=yes", "-C", rust_flag]).arg(&source);
+        done(rustc.arg("-o").arg(&partial))?;
+    } else {
+        let program = if object.ends_with(".cpp") { "g++" } else { "gcc" };
+        done(gcc(program).arg("-shared").arg(&source).arg("-o").arg(&partial))?;
     }
     std::fs::rename(partial, &built)?;
     Ok(built)
+}
+
+/// Runs a compiler.
+fn done(compiler: &mut Command) -> Result<(), Box<dyn Error>> {
+    let output = compiler.output()?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
 }

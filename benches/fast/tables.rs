@@ -1,12 +1,13 @@
 //! All workloads, and the tables of what was seen.
 
-use crate::contenders::{self, Contender};
+use crate::contenders::{self, Contender, ours};
 use crate::gates;
 use crate::instructions::{Stacks, counted};
 use crate::measure::{Effort, Ticks};
 use crate::processes::{Kind, medians};
 use crate::programs::{Link, Programs};
 use crate::repeated::{Both, Figure, repeated, varied};
+use crate::scaling;
 use crate::stacks::Numbers;
 use crate::threads::{Rates, SETTINGS, rates};
 use std::error::Error;
@@ -35,9 +36,14 @@ pub struct Row {
     pub varied: Figure,
     /// For a frame where stacks vary, and of the same stack.
     pub instructions: [Option<f64>; 2],
+    pub rates: Rates,
+}
+
+/// What was seen of one contender in processes of its own.
+pub struct Cold {
+    pub contender: Contender,
     pub many: Many,
     pub first: First,
-    pub rates: Rates,
 }
 
 impl Row {
@@ -59,6 +65,12 @@ pub struct Many {
     truth: f64,
 }
 
+impl Many {
+    fn new([first, second, settled, found, truth]: [f64; 5]) -> Self {
+        Self { first, second, settled, found, truth }
+    }
+}
+
 /// Microseconds of [`Kind::First`], and return addresses.
 pub struct First {
     pub prepared: f64,
@@ -67,6 +79,12 @@ pub struct First {
     by_clock: f64,
     found: f64,
     truth: f64,
+}
+
+impl First {
+    fn new([prepared, first, second, by_clock, found, truth]: [f64; 6]) -> Self {
+        Self { prepared, first, second, by_clock, found, truth }
+    }
 }
 
 /// Measures everything, by those who have `only` in their name.
@@ -83,33 +101,40 @@ pub fn tables(effort: Effort, only: &str) -> Result<String, Box<dyn Error>> {
     say("stacks vary");
     let mut varied = varied(contenders, &both, effort, &ticks).into_iter();
     say("10,000 functions");
-    let mut many = medians(Kind::Many, contenders, effort)?.into_iter();
+    let cold: Vec<Contender> = contenders.iter().copied().chain([ours::NOT_READY]).collect();
+    let many = medians(Kind::Many, &cold, effort)?;
     say("new processes");
-    let mut first = medians(Kind::First, contenders, effort)?.into_iter();
+    let first = medians(Kind::First, &cold, effort)?;
     say("threads");
     let mut rates = rates(contenders, &both, effort)?.into_iter();
     say("instructions");
     let mut row = |contender: &Contender| {
         let repeated: Option<Vec<Figure>> = repeats.iter_mut().map(Iterator::next).collect();
-        let [one, two, settled, many_found, many_truth] = many.next()?;
-        let [prepared, begun, second, by_clock, found, truth] = first.next()?;
         Some(Row {
             contender: *contender,
             repeated: repeated?.try_into().ok()?,
             varied: varied.next()?,
             instructions: [Stacks::Varied, Stacks::Same].map(|stacks| counted(contender, stacks)),
-            many: Many { first: one, second: two, settled, found: many_found, truth: many_truth },
-            first: First { prepared, first: begun, second, by_clock, found, truth },
             rates: rates.next()?,
         })
     };
     let rows: Option<Vec<Row>> = contenders.iter().map(&mut row).collect();
     let rows = rows.ok_or("a figure is missing")?;
+    let cold = cold.iter().zip(many).zip(first).map(|((contender, many), first)| Cold {
+        contender: *contender,
+        many: Many::new(many),
+        first: First::new(first),
+    });
+    let cold: Vec<Cold> = cold.collect();
+    say("look-ups of modules");
+    let mut look_ups = Vec::new();
+    let ratios = scaling::tables(&mut look_ups, effort.look_ups, &[])?;
     let mut text = String::new();
+    gates::table(&mut text, &rows, &cold, ratios)?;
     warm(&mut text, &rows)?;
-    cold(&mut text, &rows)?;
+    once(&mut text, &cold)?;
     threads(&mut text, &rows)?;
-    gates::table(&mut text, &rows)?;
+    text.push_str(&String::from_utf8(look_ups)?);
     Ok(text)
 }
 
@@ -147,14 +172,14 @@ fn warm(text: &mut String, rows: &[Row]) -> Result<(), Box<dyn Error>> {
 }
 
 /// What has not been traced before.
-fn cold(text: &mut String, rows: &[Row]) -> fmt::Result {
+fn once(text: &mut String, rows: &[Cold]) -> fmt::Result {
     writeln!(
         text,
         "\n| | 10,000 functions, ns a frame: first pass | second | settled | found | new process, µs: prepare | first \
          trace | by the clock | second | found |"
     )?;
     writeln!(text, "|---|{}", "--:|".repeat(9))?;
-    for Row { contender, many, first, .. } in rows {
+    for Cold { contender, many, first } in rows {
         write!(text, "| {} | {:.1} | {:.1} | {:.1} |", contender.name, many.first, many.second, many.settled)?;
         write!(text, " {} | {:.1} | {:.1} |", found(many.found, many.truth), first.prepared, first.first)?;
         writeln!(text, " {:.1} | {:.1} | {} |", first.by_clock, first.second, found(first.found, first.truth))?;

@@ -3,18 +3,12 @@
 
 use crate::contenders::Contender;
 use crate::measure::{Effort, cpu, fence, median};
-use crate::programs::churned;
 use crate::repeated::{Both, ROOM};
+use crate::scaling::churn::{Churn, Library};
 use crate::stacks::{Numbers, stack};
 use std::error::Error;
-use std::ffi::CStr;
 use std::hint::black_box;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-/// Between one `dlopen` or `dlclose` and the next.
-const PAUSE: Duration = Duration::from_micros(500);
 
 /// Traces between two looks at the clock.
 const BATCH: u32 = 16;
@@ -50,52 +44,31 @@ pub const SETTINGS: [(usize, Loader); 6] = [
 pub type Rates = [f64; SETTINGS.len()];
 
 pub fn rates(contenders: &[Contender], both: &Both, effort: Effort) -> Result<Vec<Rates>, Box<dyn Error>> {
-    let library = churned()?;
+    let library = Library::build()?;
     let mut seen: Vec<[Vec<f64>; SETTINGS.len()]> = vec![Default::default(); contenders.len()];
     for _ in 0..effort.rounds.div_ceil(3) {
         for (setting, (threads, loader)) in SETTINGS.into_iter().enumerate() {
+            let churn = (loader == Loader::Churns).then(|| Churn::begin(&library)).transpose()?;
             for (contender, seen) in contenders.iter().zip(&mut seen) {
-                let meanwhile = || match loader {
-                    Loader::Quiet => std::thread::sleep(PAUSE),
-                    Loader::Churns => churn(&library, contender),
-                };
-                seen[setting].push(together(threads, || alone(contender, both, effort), meanwhile));
+                seen[setting].push(together(threads, || alone(contender, both, effort)));
             }
+            churn.map(Churn::end);
         }
     }
     Ok(seen.iter().map(|settings| settings.each_ref().map(|rates| median(rates))).collect())
 }
 
 /// The sum of what so many threads reach at once.
-fn together(threads: usize, alone: impl Fn() -> f64 + Sync, meanwhile: impl Fn() + Sync) -> f64 {
-    let (start, ended) = (Barrier::new(threads), AtomicBool::new(false));
+fn together(threads: usize, alone: impl Fn() -> f64 + Sync) -> f64 {
+    let start = Barrier::new(threads);
     let traces = || {
         start.wait();
         alone()
     };
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(traces)).collect();
-        scope.spawn(|| {
-            while !ended.load(Ordering::Relaxed) {
-                meanwhile();
-            }
-        });
-        let sum = running.into_iter().map(|thread| thread.join().unwrap_or(f64::NAN)).sum();
-        ended.store(true, Ordering::Relaxed);
-        sum
+        running.into_iter().map(|thread| thread.join().unwrap_or(f64::NAN)).sum()
     })
-}
-
-/// A library comes and goes.
-fn churn(library: &CStr, contender: &Contender) {
-    // SAFETY: a library that does nothing when it comes or goes.
-    let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW) };
-    (contender.changed)();
-    std::thread::sleep(PAUSE);
-    // SAFETY: just opened.
-    unsafe { libc::dlclose(handle) };
-    (contender.changed)();
-    std::thread::sleep(PAUSE);
 }
 
 /// Traces of one stack a second of this thread's CPU time.

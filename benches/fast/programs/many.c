@@ -1,4 +1,4 @@
-// 10,000 functions, ten shapes of frames.
+// 10,000 functions, ten shapes of frames: a thousand of them, linked ten times between `FIRST` and `LAST`.
 #include "chain.h"
 
 #define LINK(number, before, after)                    \
@@ -38,8 +38,14 @@
 #define HUNDRED_NAMES(n) EACH(NAMES, n)
 #define THOUSAND(n) EACH2(HUNDRED, n)
 #define THOUSAND_NAMES(n) EACH2(HUNDRED_NAMES, n)
-#define ALL(what) what(0) what(1) what(2) what(3) what(4) what(5) what(6) what(7) what(8) what(9)
 
-ALL(THOUSAND)
+#define IN_THE_LIST __attribute__((section("many"), used))
 
-LINKS = {ALL(THOUSAND_NAMES) 0};
+#if defined FIRST
+const link_at links[0] IN_THE_LIST;
+#elif defined LAST
+static const link_at end IN_THE_LIST = 0;
+#else
+THOUSAND(0)
+static const link_at part[] IN_THE_LIST = {THOUSAND_NAMES(0)};
+#endif

@@ -1,2 +1,0 @@
-// Loaded and unloaded while others trace.
-int churned(int number) { return number + 1; }
