@@ -260,19 +260,20 @@ fn frames_of_debug_frame_say_so() {
 
 #[test]
 fn a_trampoline_of_no_module_is_forgotten_when_it_goes() {
-    let mut thread = Thread::new(PLAIN);
-    thread.world.code.generated = Some(GENERATED.start + 16);
-    // A signal frame, found by the trampoline; the frame record is there for whoever finds it otherwise.
-    thread.words(SP, &[0, GENERATED.start + 16]);
-    let (context, above) = (SP + 16, SP + 16 + 304);
-    for (offset, value) in [(168, inside(1)), (160, above), (120, 0), (184, 0x33)] {
-        thread.words(context + offset, &[value]);
+    for trampoline in [GENERATED.start, GENERATED.start + 16] {
+        let mut thread = Thread::new(PLAIN);
+        thread.world.code.generated = Some(trampoline);
+        thread.words(SP, &[0, trampoline]);
+        let (context, above) = (SP + 16, SP + 16 + 304);
+        for (offset, value) in [(168, inside(1)), (160, above), (120, 0), (184, 0x33)] {
+            thread.words(context + offset, &[value]);
+        }
+        thread.words(above, &[0, inside(0)]);
+        let first = First { pc: inside(1), sp: SP, fp: above + 32, rbx: 0 };
+        assert_eq!(thread.depth(first), 4);
+        thread.world.code.generated = None;
+        assert_ne!(thread.depth(first), 4);
     }
-    thread.words(above, &[0, inside(0)]);
-    let first = First { pc: inside(1), sp: SP, fp: above + 32, rbx: 0 };
-    assert_eq!(thread.depth(first), 4);
-    thread.world.code.generated = None;
-    assert_ne!(thread.depth(first), 4);
 }
 
 #[test]
@@ -300,4 +301,35 @@ fn a_frame_pointer_that_was_saved_below_the_stack_pointer_is_not_read_there() {
     thread.words(SP - 0x40, &[7; 16]);
     thread.words(SP + 8, &[inside(0)]);
     assert_eq!(thread.depth(First { pc: inside(1), sp: SP, fp: SP, rbx: 0 }), 2);
+}
+
+#[test]
+fn steps_to_lower_stacks_count_together_with_signals_towards_the_limit() {
+    let (upper, lower) = (STACKS[0].start, STACKS[1].start);
+    for (hops, signals) in [(3, 4), (20, 31), (33, 31), (40, 20), (40, 30), (62, 1), (62, 3)] {
+        let mut thread = Thread::new(&[Kind::Outermost, Kind::Hop]);
+        // Frames that lead up and down between two stacks, as those of coroutines do,
+        let mut at = lower;
+        for hop in 1..=hops {
+            let (up, down) = (upper + 64 * hop, lower + 64 * hop);
+            thread.words(at, &[up]);
+            thread.words(up - 8, &[inside(1), down]);
+            thread.words(down - 8, &[inside(1)]);
+            at = down;
+        }
+        // and then signals, each of which interrupted a frame below.
+        let mut context = STACKS[2].end - 320;
+        thread.words(at, &[context]);
+        thread.words(context - 8, &[TRAMPOLINE]);
+        for signal in 1..=signals {
+            let pc = if signal == signals { inside(0) } else { TRAMPOLINE };
+            for (offset, value) in [(168, pc), (160, context - 320), (120, 0), (184, 0x33)] {
+                thread.words(context + offset, &[value]);
+            }
+            context -= 320;
+        }
+        let depth = thread.depth(First { pc: inside(1), sp: lower, fp: 0, rbx: 0 });
+        let all = usize::try_from(2 * hops + signals).unwrap() + 2;
+        assert_eq!(depth == all, hops + signals < 64, "{hops} {signals}: {depth}");
+    }
 }

@@ -14,8 +14,8 @@ pub const DATA: Range<u64> = 0x42_0000..0x43_0000;
 pub const SIZE: u64 = 64;
 /// A trampoline without unwind information.
 pub const TRAMPOLINE: u64 = 0x40_f000;
-/// Code that belongs to no module, and begins with a trampoline.
-pub const GENERATED: Range<u64> = 0x43_0000..0x43_1000;
+/// Code that belongs to no module, right behind the one that there is.
+pub const GENERATED: Range<u64> = 0x41_0000..0x41_1000;
 const EH_FRAME: u64 = 0x44_0000;
 const HEADER: u64 = 0x45_0000;
 
@@ -42,6 +42,8 @@ pub enum Kind {
     Elsewhere(u8),
     /// So many words, more than are written in a byte.
     Large(u16),
+    /// The canonical frame address lies at the stack pointer.
+    Hop,
     /// The canonical frame address is rbx.
     Rbx,
     /// Nobody called.
@@ -93,6 +95,7 @@ impl Kind {
                 let [middle, last] = [wide % 128, wide / 128].map(|part| u8::try_from(part).unwrap());
                 [&by_sp(1)[..], &[0x0e, low[0] | 0x80, middle | 0x80, last]].concat()
             }
+            Self::Hop => [&def_cfa_expression(&[0x77, 0, 0x06])[..], &RA].concat(),
             Self::Rbx => [&def_cfa(3, 0)[..], &RA].concat(),
             Self::Outermost => [&def_cfa(7, 8)[..], &undefined(16)].concat(),
             Self::Two(before, behind) => [&by_sp(before)[..], &advance(32), &def_cfa(7, behind * 8)].concat(),

@@ -113,6 +113,10 @@ impl Machine {
                 now.sp = words(taken);
                 self.world.put(cfa - 16, back);
             }
+            Kind::Hop => {
+                now.sp = cfa - 16;
+                self.world.put(cfa - 16, cfa);
+            }
             Kind::Large(taken) => now.sp = cfa - 8 * u64::from(taken),
             Kind::Rbx => (now.rbx, now.sp) = (cfa, cfa - 8 - 8 * random.below(4)),
             Kind::Two(taken, _) if now.pc & 32 == 0 => now.sp = words(taken),
