@@ -218,7 +218,9 @@ impl Stacks for Known {
             let mapped = self.mappings.as_ref()?.at(address).ok()??;
             mapped.may(Mapped::WRITABLE).then_some(Range { low: mapped.low, high: mapped.high })
         };
-        let known = [&self.thread.stack, &self.thread.alternate].into_iter().find(holds).copied();
+        // An alternate stack may be a buffer on the thread's own, and is then the one that is meant: whoever interrupts a trace
+        // from there is above it without its being gone.
+        let known = [&self.thread.alternate, &self.thread.stack].into_iter().find(holds).copied();
         let found = known.or_else(mapped)?;
         Some(Stack { low: found.low, high: found.high, kind: StackKind::Other })
     }

@@ -4,7 +4,7 @@
 pub mod code;
 pub mod machine;
 
-use code::{CODE, Code, DATA};
+use code::{CODE, Code, DATA, GENERATED};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
@@ -120,7 +120,7 @@ impl Modules for World {
 
     fn mapping(&self, address: u64) -> Mapping {
         match address {
-            address if CODE.contains(&address) => Mapping::Code,
+            address if CODE.contains(&address) || GENERATED.contains(&address) => Mapping::Code,
             address if DATA.contains(&address) || Self::place(address).is_some() => Mapping::Data,
             _ => Mapping::Nothing,
         }
@@ -216,14 +216,7 @@ pub fn walked(world: &World, first: First, wanted: Wanted) -> Seen {
             if frames.len() >= wanted.frames {
                 return Seen { frames, end: None };
             }
-            frames.push(Passed {
-                pc: frame.pc,
-                sp: frame.regs.get(X86_64.sp),
-                link: frame.link,
-                callee_cfa: frame.callee_cfa,
-                return_slot: frame.return_slot,
-                found_by: frame.found_by,
-            });
+            frames.push(Passed::of(target, &frame));
         }
         Seen { frames, end: walk.end() }
     })
@@ -262,7 +255,7 @@ pub fn chased(world: &World, first: First, wanted: Wanted, layers: Layers<'_>) -
         let ground = Ground { target, unwinders: &UNWINDERS, budget: wanted.budget, cache, rules, words };
         let regs = || first.regs();
         let Some(stack) = target.stacks.find(first.sp) else { panic!("{first:x?} is on no stack") };
-        let start = Start { pc: first.pc, sp: first.sp, fp: first.fp, stack, regs: &regs };
+        let start = Start { pc: first.pc, sp: first.sp, fp: first.fp, stack, regs };
         let mut chase = Chase::new(&ground, &start);
         let mut taker = Taker { frames: Vec::new(), most: wanted.frames };
         let end = match layers {
