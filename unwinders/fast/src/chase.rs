@@ -1,7 +1,7 @@
 //! The loop.
 
 use crate::cache::{Base, Cache, Found, Generation, Key, NOT_SAVED};
-use crate::remembered::{ADDRESS, Arrival, CHECK, Entry, Forgetful, REDO, Recall, Remembered, Used};
+use crate::remembered::{ADDRESS, Arrival, CHECK, Compare, Entry, Forgetful, REDO, Recall, Remembered, Used};
 use crate::{Packed, Rules, Special, Unpacked};
 use core::ops::ControlFlow;
 use surestack_walk::{
@@ -457,13 +457,13 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         let all = loop {
             let at = met + passed;
             let room = self.ground.budget.saturating_sub(self.index);
-            let plain = memory.plain(at);
+            let (plain, compare) = memory.plain(at);
             let plain = plain.get(..room).unwrap_or(plain);
             // On one stack each lies above the one before.
             if plain.last().is_some_and(|last| last.sp > self.stack.high) {
                 break false;
             }
-            let same = self.same(plain);
+            let same = self.same(plain, compare);
             let taken = take.take_called(plain.iter().take(same).map(|entry| (entry.key, entry.sp)));
             if taken < same {
                 memory.keeps(at + taken);
@@ -508,18 +508,14 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
 
     /// To how many of these, from the first on, the words still lead that led there.
     #[inline(always)]
-    fn same(&self, plain: &[Entry]) -> usize {
+    fn same(&self, plain: &[Entry], compare: Compare) -> usize {
         let word = |at: u64, was: u64| self.ground.words.word(at).map_or(1, |word| word ^ was);
-        let differs = |entry: &Entry| {
-            let returns = word(entry.sp.wrapping_sub(WORD), entry.key);
-            if entry.slot & CHECK == 0 { returns } else { returns | word(entry.slot & ADDRESS, entry.fp) }
-        };
-        // Four at a time: none of the loads waits for another.
-        let (fours, _) = plain.as_chunks::<4>();
-        let all = |[a, b, c, d]: &[Entry; 4]| differs(a) | differs(b) | differs(c) | differs(d) == 0;
-        let same = 4 * fours.iter().take_while(|four| all(four)).count();
-        let rest = plain.get(same..).unwrap_or_default();
-        same + rest.iter().take_while(|entry| differs(entry) == 0).count()
+        let returns = |entry: &Entry| word(entry.sp.wrapping_sub(WORD), entry.key);
+        let saved = |entry: &Entry| if entry.slot & CHECK == 0 { 0 } else { word(entry.slot & ADDRESS, entry.fp) };
+        match compare {
+            Compare::Returns => equal(plain, returns),
+            Compare::Slots => equal(plain, |entry| returns(entry) | saved(entry)),
+        }
     }
 
     /// A remembered frame to which the step must be made anew, if it is still the caller of `callee`.
@@ -712,6 +708,16 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
 /// The generation of modules with this count of changes; that of no entry where nobody can say.
 fn tag(count: Option<u64>) -> Generation {
     count.map_or(Generation::NEVER, Generation::of)
+}
+
+/// How many of these, from the first on, differ in nothing. Four at a time: none of the loads waits for another.
+#[inline(always)]
+fn equal(plain: &[Entry], differs: impl Fn(&Entry) -> u64) -> usize {
+    let (fours, _) = plain.as_chunks::<4>();
+    let all = |[a, b, c, d]: &[Entry; 4]| differs(a) | differs(b) | differs(c) | differs(d) == 0;
+    let same = 4 * fours.iter().take_while(|four| all(four)).count();
+    let rest = plain.get(same..).unwrap_or_default();
+    same + rest.iter().take_while(|entry| differs(entry) == 0).count()
 }
 
 /// Whether a canonical frame address, and what is saved so many words from it, lie above a frame's stack pointer.
