@@ -43,6 +43,16 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Not the file that is mapped lies at its path.
+    #[error("{} is not the file that is mapped: {}, and what is mapped has {wanted}; was it replaced?", path.display(), identified(found.as_deref()))]
+    OtherFile {
+        /// The path.
+        path: PathBuf,
+        /// Build ID of what is mapped.
+        wanted: String,
+        /// That of the file.
+        found: Option<String>,
+    },
     /// A compressed file that does not decompress.
     #[error("{} does not decompress: {why}; is the file complete?", path.display())]
     Compressed {
@@ -116,6 +126,10 @@ pub enum Error {
     /// The report cannot be written.
     #[error("cannot write the report: {0}")]
     Write(#[from] io::Error),
+}
+
+fn identified(build_id: Option<&str>) -> String {
+    build_id.map_or_else(|| "it has no build ID".to_owned(), |id| format!("its build ID is {id}"))
 }
 
 fn near_misses(near: &[String]) -> String {

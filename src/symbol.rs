@@ -10,41 +10,36 @@
 
 mod demangle;
 mod dwarf;
+mod heads;
 mod inlined;
+mod lines;
+mod module;
 mod qualify;
+mod ranges;
 mod sections;
 mod split;
 mod store;
 mod table;
+mod unit;
 
-use crate::image::Image;
 use crate::kept::Kept;
-use crate::snapshot::{AddressSpace, Identity, LoadedModule, Snapshot};
-use dwarf::{Debug, Found};
+use crate::snapshot::{AddressSpace, Snapshot};
 use std::cell::{OnceCell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
 use surestack_walk::CodeAddress;
-use table::Table;
 
 pub use demangle::demangle;
 pub use inlined::{Host, Inlined, Source, Wanted};
+pub(crate) use module::ModuleNames;
 pub use store::Store;
 
 /// Names for the addresses of one snapshot.
 pub struct Symbols<'s> {
     space: &'s AddressSpace,
-    modules: Vec<OnceCell<Names<'s>>>,
+    modules: Vec<OnceCell<ModuleNames<'s>>>,
     store: &'s Store,
     known: RefCell<Kept<u64, Arc<Symbol>>>,
-}
-
-/// What can name the code of one module.
-#[derive(Default)]
-struct Names<'s> {
-    debug: Option<Debug<'s>>,
-    images: Vec<&'s Image>,
-    table: OnceCell<Table<'s>>,
 }
 
 impl<'s> Symbols<'s> {
@@ -62,61 +57,20 @@ impl<'s> Symbols<'s> {
     pub fn symbol(&self, pc: CodeAddress) -> Arc<Symbol> {
         let address = pc.lookup();
         let mut known = self.known.borrow_mut();
-        self.relative_to(known.get_or_find(address, || Arc::new(self.find(address).unwrap_or_default())), pc)
-    }
-
-    /// The symbol with its offset counted to the pc itself: a return address is one byte behind what is looked up.
-    fn relative_to(&self, symbol: &Arc<Symbol>, pc: CodeAddress) -> Arc<Symbol> {
-        let skip = pc.value().wrapping_sub(pc.lookup());
-        match symbol.offset {
-            Some(offset) if skip != 0 => Arc::new(Symbol { offset: offset.checked_add(skip), ..Symbol::clone(symbol) }),
-            _ => Arc::clone(symbol),
-        }
+        Symbol::relative_to(known.get_or_find(address, || Arc::new(self.find(address).unwrap_or_default())), pc)
     }
 
     /// Into which functions of the module with this number others were inlined; none where it has no debug information.
     pub fn inlined(&self, module: usize, wanted: &Wanted) -> Option<Inlined> {
         let loaded = self.space.modules.get(module)?;
-        let names = self.modules.get(module)?.get_or_init(|| Names::of(loaded, self.store));
-        Some(inlined::find(names.debug.as_ref()?, wanted))
+        let names = self.modules.get(module)?.get_or_init(|| ModuleNames::of(loaded, self.store));
+        names.inlined(wanted)
     }
 
     fn find(&self, address: u64) -> Option<Symbol> {
         let (index, module) = self.space.module(address)?;
-        let linked = address.wrapping_sub(module.bias);
-        let names = self.modules.get(index)?.get_or_init(|| Names::of(module, self.store));
-        let table = || names.table.get_or_init(|| Table::of(&names.images)).find(linked);
-        let Some(Found { mut symbol, unscoped }) = names.debug.as_ref().and_then(|debug| debug.find(linked)) else {
-            return table();
-        };
-        let outer = symbol.functions.last_mut()?;
-        if !unscoped && !outer.name.is_empty() {
-            return Some(symbol);
-        }
-        // A line without a function, as assemblers write it, or a function without its scopes.
-        if let Some(named) = table()
-            && let Some(function) = named.functions.into_iter().next()
-            && (outer.name.is_empty() || named.offset == symbol.offset)
-        {
-            outer.name = function.name;
-            symbol.offset = named.offset;
-            if !unscoped {
-                symbol.origin = named.origin;
-            }
-        }
-        Some(symbol)
-    }
-}
-
-impl<'s> Names<'s> {
-    fn of(module: &'s LoadedModule, store: &'s Store) -> Self {
-        // An image beside `Replaced` and the like was made from the target's memory, and can be believed like `Memory`.
-        if module.identity == Identity::Unchecked {
-            return Self::default();
-        }
-        let images: Vec<&Image> = [&module.image, &module.debug].into_iter().flatten().map(Arc::as_ref).collect();
-        let debug = images.iter().rev().find_map(|image| Debug::of(image, &module.path, store));
-        Self { debug, images, table: OnceCell::new() }
+        let names = self.modules.get(index)?.get_or_init(|| ModuleNames::of(module, self.store));
+        names.find(address.wrapping_sub(module.bias))
     }
 }
 
@@ -130,6 +84,18 @@ pub struct Symbol {
     pub offset: Option<u64>,
     /// Where the names came from.
     pub origin: Origin,
+}
+
+impl Symbol {
+    /// The symbol of `pc.lookup()` with its offset counted to the pc itself: a return address is one byte behind what is
+    /// looked up.
+    pub(crate) fn relative_to(symbol: &Arc<Self>, pc: CodeAddress) -> Arc<Self> {
+        let skip = pc.value().wrapping_sub(pc.lookup());
+        match symbol.offset {
+            Some(offset) if skip != 0 => Arc::new(Self { offset: offset.checked_add(skip), ..Self::clone(symbol) }),
+            _ => Arc::clone(symbol),
+        }
+    }
 }
 
 /// A function, inlined or not.

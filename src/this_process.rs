@@ -9,6 +9,7 @@ mod backtrace;
 mod compiler;
 mod copies;
 mod known_code;
+mod names;
 pub(crate) mod room;
 pub(crate) mod stacks;
 mod symbols;
@@ -28,6 +29,8 @@ pub use backtrace::{Backtrace, Layers};
 pub use compiler::CompiledModule;
 pub use stacks::{KnownThread, know_this_thread};
 pub use tables::{NoTable, compile};
+
+pub use names::{Named, Names};
 pub use trace::{Judged, Trace};
 
 /// Blocks of modules that there is room for without making more.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use surestack::this_process;
-use surestack::walk::{Register, Registry, Regs, Stop};
+use surestack::walk::{Register, Registry, Stop};
 use surestack_capture::threads::{
     Parked, Purpose, Refused, Room, Slot, Standing, Times, add_room, install, name, park,
 };
@@ -61,7 +61,7 @@ impl Seen {
 struct Pcs<'p>(&'p mut Vec<u64>);
 
 impl See for Pcs<'_> {
-    fn frame(&mut self, frame: &surestack_reliable::Noted, _regs: &Regs) -> ControlFlow<()> {
+    fn frame(&mut self, frame: &surestack_reliable::Noted) -> ControlFlow<()> {
         if self.0.len() < FRAMES {
             self.0.push(frame.pc.value());
         }

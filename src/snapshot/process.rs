@@ -9,6 +9,7 @@ mod files;
 pub mod hold;
 mod maps;
 mod memory;
+mod own;
 mod pages;
 pub mod parked;
 
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::image::{Find, Image};
 use maps::Map;
 use memory::{Handed, Peek, ProcessMemory};
+pub(crate) use own::find_files;
 use pages::{PagedMemory, Pages};
 use std::collections::HashMap;
 use std::io;

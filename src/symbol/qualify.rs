@@ -2,38 +2,45 @@
 
 use super::sections::Slice;
 use gimli::{AttributeValue, UnitOffset, UnitRef};
+use std::borrow::Cow;
 
 /// More references from entry to entry than this are not believed.
 const HOPS: usize = 8;
 
 /// `outer::(anonymous namespace)::name` for the function whose code `die` describes; none where nothing is around it.
-pub(super) fn qualified(unit: UnitRef<'_, Slice<'_>>, die: UnitOffset, name: &str) -> Option<String> {
+pub(super) fn qualified<'s>(unit: UnitRef<'_, Slice<'s>>, die: UnitOffset, name: &str) -> Option<String> {
     let declared = declaration(unit, die)?;
-    // The names around the entry being looked at, with their depths.
-    let mut around: Vec<(isize, String)> = Vec::new();
-    let mut entries = unit.entries();
-    while let Ok(Some(entry)) = entries.next_dfs() {
-        while around.last().is_some_and(|(depth, _)| *depth >= entry.depth()) {
+    // The entries around the one being looked at: their depths, their names, and what is said where they have none.
+    let mut around: Vec<(isize, Option<AttributeValue<Slice<'s>>>, &str)> = Vec::new();
+    let mut entries = unit.entries_raw(None).ok()?;
+    while !entries.is_empty() {
+        let (at, depth) = (entries.next_offset(), entries.next_depth());
+        let Some(abbreviation) = entries.read_abbreviation().ok()? else { continue };
+        while around.last().is_some_and(|(outer, ..)| *outer >= depth) {
             around.pop();
         }
-        if entry.offset() == declared {
-            let mut path: Vec<&str> = around.iter().map(|(_, name)| name.as_str()).collect();
-            path.push(name);
+        if at == declared {
+            let text = |own: Option<AttributeValue<Slice<'s>>>| Some(unit.attr_string(own?).ok()?.to_string_lossy());
+            let outer = around.iter().map(|(_, own, unnamed)| text(*own).unwrap_or(Cow::Borrowed(unnamed)));
+            let path: Vec<_> = outer.chain([Cow::Borrowed(name)]).collect();
             return (path.len() > 1).then(|| path.join("::"));
         }
-        let own = || {
-            let name = unit.attr_string(entry.attr_value(gimli::DW_AT_name)?).ok()?;
-            Some(String::from_utf8_lossy(name.slice()).into_owned())
+        let unnamed = match abbreviation.tag() {
+            gimli::DW_TAG_namespace => "(anonymous namespace)",
+            gimli::DW_TAG_class_type | gimli::DW_TAG_structure_type | gimli::DW_TAG_union_type => "(anonymous class)",
+            _ => {
+                entries.skip_attributes(abbreviation.attributes()).ok()?;
+                continue;
+            }
         };
-        match entry.tag() {
-            gimli::DW_TAG_namespace => {
-                around.push((entry.depth(), own().unwrap_or_else(|| "(anonymous namespace)".to_owned())));
+        let mut own = None;
+        for specification in abbreviation.attributes() {
+            let attribute = entries.read_attribute(*specification).ok()?;
+            if attribute.name() == gimli::DW_AT_name {
+                own = Some(attribute.value());
             }
-            gimli::DW_TAG_class_type | gimli::DW_TAG_structure_type | gimli::DW_TAG_union_type => {
-                around.push((entry.depth(), own().unwrap_or_else(|| "(anonymous class)".to_owned())));
-            }
-            _ => {}
         }
+        around.push((depth, own, unnamed));
     }
     None
 }

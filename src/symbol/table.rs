@@ -15,7 +15,7 @@ const SHN_LORESERVE: u16 = 0xff00;
 /// How many symbols below the nearest one may still be the one that covers: functions with labels inside.
 const LABELS: usize = 64;
 
-/// The symbols of a module's code, ascending by address; of several at one address, the best name last.
+/// The symbols of a module's code, ascending by address.
 pub(super) struct Table<'s> {
     symbols: Vec<ImageSymbol<'s>>,
     code: Vec<Range<u64>>,
@@ -30,7 +30,7 @@ impl<'s> Table<'s> {
                 && !matches!(symbol.name.first(), None | Some(b'$'))
         };
         let mut symbols: Vec<_> = images.iter().flat_map(|image| image.symbols()).filter(is_code).collect();
-        symbols.sort_unstable_by_key(|symbol| (symbol.address, rank(symbol), Reverse(symbol.name)));
+        symbols.sort_unstable_by_key(|symbol| symbol.address);
         Self { symbols, code: images.first().map(|image| image.code()).unwrap_or_default() }
     }
 
@@ -38,17 +38,28 @@ impl<'s> Table<'s> {
     pub fn find(&self, linked: u64) -> Option<Symbol> {
         let after = self.symbols.partition_point(|symbol| symbol.address <= linked);
         let below = self.symbols.get(..after)?;
+        let below = below.get(after.saturating_sub(LABELS)..)?;
+        let mut groups = below.chunk_by(|one, other| one.address == other.address).rev();
         let covers = |symbol: &&ImageSymbol<'_>| linked.wrapping_sub(symbol.address) < symbol.size;
-        if let Some(symbol) = below.iter().rev().take(LABELS).find(covers) {
+        if let Some(symbol) = groups.clone().find_map(|group| best(group.iter().filter(covers))) {
             return Some(named(symbol, linked, Origin::SymbolTable));
         }
-        let nearest = below.last().filter(|symbol| symbol.size == 0 && self.in_one_part(symbol.address, linked))?;
-        Some(named(nearest, linked, Origin::Nearest))
+        let nearest = best(groups.next()?.iter())?;
+        let is_near = nearest.size == 0 && self.in_one_part(nearest.address, linked);
+        is_near.then(|| named(nearest, linked, Origin::Nearest))
     }
 
     fn in_one_part(&self, low: u64, high: u64) -> bool {
         self.code.iter().any(|part| part.contains(&low) && part.contains(&high))
     }
+}
+
+/// The best name of symbols at one address.
+fn best<'t, 's>(symbols: impl Iterator<Item = &'t ImageSymbol<'s>>) -> Option<&'t ImageSymbol<'s>>
+where
+    's: 't,
+{
+    symbols.max_by_key(|symbol| (rank(symbol), Reverse(symbol.name)))
 }
 
 /// Which of several symbols at one address is the better name: a function, with a size, that others may call, and
@@ -84,7 +95,7 @@ mod tests {
     }
 
     fn table(mut symbols: Vec<ImageSymbol<'static>>) -> Table<'static> {
-        symbols.sort_unstable_by_key(|symbol| (symbol.address, rank(symbol), Reverse(symbol.name)));
+        symbols.sort_unstable_by_key(|symbol| symbol.address);
         Table { symbols, code: vec![0x1000..0x1200, 0x1200..0x2000] }
     }
 

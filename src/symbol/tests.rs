@@ -1,6 +1,9 @@
 //! Against the committed program of `fixtures/demo`.
 
+use super::dwarf::Debug;
 use super::*;
+use crate::image::Image;
+use crate::snapshot::{Identity, LoadedModule};
 use std::path::Path;
 
 fn demo() -> Image {
@@ -60,16 +63,41 @@ fn a_file_that_nothing_proves_names_nothing() {
     assert_eq!(*Symbols::of(&space, &store).symbol(CodeAddress::Exact(0x40_17bf)), Symbol::default());
 }
 
-#[test]
-fn a_unit_looked_at_alone_says_what_the_whole_says() {
-    let (image, store) = (demo(), Store::default());
-    let alone = Debug::of(&image, Path::new("/demo/demo"), &store).unwrap();
-    let whole = Debug::of(&image, Path::new("/demo/demo"), &store).unwrap().without_ranges();
+/// Asks for addresses `step` apart in all code of `image`, of units alone and of `addr2line`'s index of the whole; how many
+/// there were names for.
+fn compare(image: &Image, step: usize) -> usize {
+    let store = Store::default();
+    let alone = Debug::of(image, Path::new("/demo/demo"), &store).unwrap();
+    let whole = Debug::of(image, Path::new("/demo/demo"), &store).unwrap().without_ranges();
     let mut named = 0;
-    for address in 0x40_1000..0x40_1a00 {
+    for address in image.code().into_iter().flatten().step_by(step) {
         let (alone, whole) = (alone.find(address), whole.find(address));
         named += usize::from(alone.is_some());
         assert_eq!(alone.map(|found| found.symbol), whole.map(|found| found.symbol), "at {address:#x}");
     }
+    assert!(!alone.is_indexed(), "the whole was indexed");
+    named
+}
+
+#[test]
+fn a_unit_looked_at_alone_says_what_the_whole_says() {
+    let named = compare(&demo(), 1);
     assert!(named > 400, "{named}");
+}
+
+#[test]
+fn it_does_so_in_a_program_of_many_units_that_refer_to_each_other() {
+    let ours = Image::open(&std::env::current_exe().unwrap()).unwrap();
+    let named = compare(&ours, 3_001);
+    assert!(named > 500, "{named}");
+}
+
+#[test]
+fn it_does_so_in_the_c_library_whose_debug_information_is_compressed() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let path = maps.lines().find_map(|line| Some(&line[line.find('/')?..]).filter(|path| path.contains("/libc.so")));
+    let path = Path::new(path.unwrap());
+    let Some(debug) = crate::image::Find::default().debug_file(&Image::open(path).unwrap(), path) else { return };
+    let named = compare(&debug, 1_009);
+    assert!(named > 500, "{named}");
 }

@@ -45,12 +45,12 @@ impl<const FRAMES: usize> Backtrace<FRAMES> {
 
     #[inline(never)]
     fn from_here(&mut self, here: &HereWords) {
-        self.walk(here.first(), &|| here.registers(), Layers::All);
+        self.walk(here.first(), || here.registers(), Layers::All);
     }
 
     #[inline(never)]
     fn from_here_with(&mut self, here: &HereWords, layers: Layers) {
-        self.walk(here.first(), &|| here.registers(), layers);
+        self.walk(here.first(), || here.registers(), layers);
     }
 
     /// Of what a signal interrupted, by the third argument of its handler.
@@ -63,13 +63,13 @@ impl<const FRAMES: usize> Backtrace<FRAMES> {
         // SAFETY: as the caller promises; the second address is not looked at.
         match unsafe { interrupted.first() } {
             // SAFETY: the same. What could be read once can be read again.
-            Ok(first) => self.walk(first, &|| unsafe { interrupted.registers() }.unwrap_or_default(), Layers::All),
+            Ok(first) => self.walk(first, || unsafe { interrupted.registers() }.unwrap_or_default(), Layers::All),
             Err(error) => (self.depth, self.end) = (0, Some(End::Stopped(error))),
         }
     }
 
     #[inline(always)]
-    fn walk(&mut self, first: [u64; 3], regs: &dyn Fn() -> Regs, layers: Layers) {
+    fn walk(&mut self, first: [u64; 3], regs: impl Fn() -> Regs, layers: Layers) {
         let [pc, ..] = first;
         (self.depth, self.end) = (0, None);
         let mut pcs = Pcs { pcs: &mut self.pcs, depth: 0 };

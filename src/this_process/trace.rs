@@ -232,7 +232,7 @@ impl<const FRAMES: usize> fmt::Debug for Trace<FRAMES> {
 struct Frames<'t, const FRAMES: usize>(&'t mut Trace<FRAMES>);
 
 impl<const FRAMES: usize> See for Frames<'_, FRAMES> {
-    fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
+    fn frame(&mut self, frame: &Noted) -> ControlFlow<()> {
         let trace = &mut *self.0;
         if let Some(place) = trace.frames.get_mut(trace.depth) {
             *place = Some(*frame);

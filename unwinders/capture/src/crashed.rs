@@ -10,7 +10,6 @@ use crate::trace::See;
 use core::ops::ControlFlow;
 use surestack_module_map::ModuleMap;
 use surestack_reliable::{Doubted, Noted};
-use surestack_walk::Regs;
 
 /// The crashed thread's frames go to the record as they come.
 pub(crate) struct Crashed<'r> {
@@ -30,7 +29,7 @@ pub(crate) struct Crashed<'r> {
 }
 
 impl See for Crashed<'_> {
-    fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
+    fn frame(&mut self, frame: &Noted) -> ControlFlow<()> {
         const OFTEN: usize = 64;
         const LONG: usize = 4096;
         let index = self.kept.count();
@@ -71,7 +70,7 @@ pub(crate) struct Search {
 }
 
 impl See for Search {
-    fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
+    fn frame(&mut self, frame: &Noted) -> ControlFlow<()> {
         self.found |= call_of(frame).is_some_and(|call| self.panic.is_in(call));
         if self.found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

@@ -32,7 +32,7 @@ pub static CACHE: Cache = Cache::new();
 #[inline(always)]
 pub unsafe fn chase(
     first: [u64; 3],
-    regs: &dyn Fn() -> Regs,
+    regs: impl Fn() -> Regs,
     modules: &ModuleMap,
     layers: Layers,
     take: &mut impl Take,
@@ -57,7 +57,7 @@ pub unsafe fn chase(
 #[inline(never)]
 unsafe fn chase_elsewhere(
     first: [u64; 3],
-    regs: &dyn Fn() -> Regs,
+    regs: impl Fn() -> Regs,
     modules: &ModuleMap,
     layers: Layers,
     take: &mut impl Take,
@@ -90,7 +90,7 @@ unsafe fn chase_elsewhere(
 #[inline(always)]
 unsafe fn over(
     [pc, sp, fp]: [u64; 3],
-    regs: &dyn Fn() -> Regs,
+    regs: impl Fn() -> Regs,
     modules: &ModuleMap,
     known: &Known,
     ranges: &[Range],
@@ -148,9 +148,9 @@ pub enum Layers {
 }
 
 /// Rules of our own modules.
-struct OwnRules<'m> {
-    modules: &'m ModuleMap,
-    layers: Layers,
+pub(crate) struct OwnRules<'m> {
+    pub modules: &'m ModuleMap,
+    pub layers: Layers,
 }
 
 impl Rules for OwnRules<'_> {

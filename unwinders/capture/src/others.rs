@@ -131,7 +131,7 @@ struct Other<'r> {
 }
 
 impl See for Other<'_> {
-    fn frame(&mut self, frame: &Noted, _regs: &Regs) -> ControlFlow<()> {
+    fn frame(&mut self, frame: &Noted) -> ControlFlow<()> {
         const OFTEN: usize = 64;
         const SHOWN: usize = 64;
         let index = self.frames;

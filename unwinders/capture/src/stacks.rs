@@ -15,6 +15,8 @@ use crate::remembered::Memory;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 
+/// Hints where a thread is.
+const HINTS: usize = 256;
 /// Places in one [`Chunk`].
 const PLACES: usize = 64;
 
@@ -159,18 +161,26 @@ impl Default for Chunk {
 }
 
 /// The threads that are known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ThreadStacks {
     first: Chunk,
+    /// Places that were found by an address like this.
+    hints: [AtomicPtr<Place>; HINTS],
 }
 
 /// Those of this process, filled by whoever installs a handler.
 pub static THREADS: ThreadStacks = ThreadStacks::new();
 
+impl Default for ThreadStacks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl ThreadStacks {
     /// None.
     pub const fn new() -> Self {
-        Self { first: Chunk::new() }
+        Self { first: Chunk::new(), hints: [const { AtomicPtr::new(null_mut()) }; HINTS] }
     }
 
     /// Writes a thread down. None if there is no room: [`ThreadStacks::add`] makes some.
@@ -211,9 +221,25 @@ impl ThreadStacks {
 
     /// The same, with what the thread remembers.
     pub(crate) fn find_with_memory(&'static self, address: u64) -> Option<(ThreadStack, Option<&'static Memory>)> {
-        let places = self.places().filter_map(|place| Some((place.read()?.0, place)));
-        let (thread, place) = places.into_iter().find(|(thread, _)| thread.has(address))?;
+        let read = |place: &'static Place| place.read().map(|(thread, _)| thread).filter(|thread| thread.has(address));
+        // Where it was found last time: threads ask again and again.
+        let hint = self.hints.get(Self::hint(address))?;
+        // SAFETY: null, or a place, all of which live for ever.
+        let last = unsafe { hint.load(Ordering::Acquire).as_ref() };
+        let found = last.and_then(|place| Some((read(place)?, place)));
+        let (thread, place) = found.or_else(|| {
+            let (thread, place) = self.places().find_map(|place| Some((read(place)?, place)))?;
+            hint.store(core::ptr::from_ref(place).cast_mut(), Ordering::Release);
+            Some((thread, place))
+        })?;
         Some((thread, place.memory()))
+    }
+
+    /// Where the place of a thread with such a stack is looked for first: stacks are seldom closer than 64 KiB.
+    fn hint(address: u64) -> usize {
+        const NEAR: u32 = 16;
+        let near = address >> NEAR;
+        usize::try_from(near ^ near >> 7).unwrap_or(0) % HINTS
     }
 
     /// What is known of the thread with this id.

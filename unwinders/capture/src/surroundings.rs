@@ -28,6 +28,16 @@ impl<'p> Surroundings<'p> {
         &self.late
     }
 
+    /// The modules of the map.
+    pub(crate) fn map(&self) -> &'p ModuleMap {
+        self.modules
+    }
+
+    /// Whether these are all modules there are, as far as is known.
+    pub(crate) fn is_the_map(&self) -> bool {
+        self.late.gone == 0 && self.late.all().next().is_none()
+    }
+
     /// What is mapped where.
     pub fn mappings(&self) -> &Mappings {
         &self.mappings

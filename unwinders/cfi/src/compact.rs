@@ -1,7 +1,9 @@
 //! One row as its entry writes it: linked addresses and DWARF numbers, in 112 bytes.
 
+use core::fmt;
+
 /// A row, decoded and not yet made the target's: how the caller's registers are found from one range of code.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Compact {
     /// Linked address of the code for which the row holds.
     pub start: u64,
@@ -135,5 +137,12 @@ impl Compact {
         self.values.get(usize::try_from(register).ok()?)?;
         self.kinds &= !KIND.wrapping_shl(register.wrapping_mul(BITS));
         Some(())
+    }
+}
+
+impl fmt::Debug for Compact {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:#x}..{:#x} {:?} ", self.start, self.end, self.cfa)?;
+        out.debug_map().entries(self.rules()).finish()
     }
 }

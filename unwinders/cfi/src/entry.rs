@@ -45,7 +45,7 @@ impl<'a> Function<'a> {
         let offset = usize::try_from(fde.checked_sub(section.address).ok_or(Unusual)?).map_err(|_| Unusual)?;
         let mut entry = Cursor::entry(section.bytes, offset)?;
         let at = entry.offset();
-        // A CIE has 0 here, and its own distance from itself is not that of another.
+        // A CIE has 0 here: what would be its CIE is then an entry of no bytes.
         let distance = usize::try_from(u32::from_le_bytes(entry.bytes()?)).map_err(|_| Unusual)?;
         let common = Common::at(section, at.checked_sub(distance).ok_or(Unusual)?)?;
         let start = entry.pointer(common.encoding, section)?;

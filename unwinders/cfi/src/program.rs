@@ -55,7 +55,7 @@ struct Run<'f> {
     row: Compact,
     /// The rule that the CIE's instructions gave the return address; not to be asked for while they run.
     initial: Result<Option<CompactRule>, Unusual>,
-    /// What `DW_CFA_remember_state` kept. Compilers do not nest it, and gimli follows who does.
+    /// What `DW_CFA_remember_state` kept. Compilers do not nest it; gimli follows those who do.
     remembered: Option<Compact>,
 }
 
@@ -130,7 +130,7 @@ impl<'f> Run<'f> {
         self.row.start.checked_add(bytes).filter(|next| *next <= self.function.end).ok_or(Unusual)
     }
 
-    /// Follows an instruction that is seldom, and returns what is behind it.
+    /// Follows one of the other instructions, and returns what is behind it.
     fn other(&mut self, instruction: u8, mut rest: Cursor<'f>) -> Result<Cursor<'f>, Unusual> {
         match instruction {
             REMEMBER_STATE => {

@@ -1,5 +1,6 @@
 //! A row: how the caller's registers are found from one range of code.
 
+use core::fmt;
 use core::ops::Range;
 use surestack_walk::{Grade, Register, Root, RowSource};
 
@@ -118,21 +119,21 @@ impl Expression {
 }
 
 /// The rules of a row's registers, at most one for each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Rules {
     rules: [Ruled; Self::MOST],
     count: u8,
 }
 
 /// A register and its rule, in 10 bytes: a [`Rule`] with a register beside it takes 24, and rows are written often.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Ruled {
     register: Register,
     kind: Kind,
     value: [u8; 8],
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Kind {
     Undefined,
     SameValue,
@@ -188,6 +189,12 @@ impl PartialEq for Rules {
 }
 
 impl Eq for Rules {}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_map().entries(self.iter()).finish()
+    }
+}
 
 impl Default for Rules {
     fn default() -> Self {

@@ -76,8 +76,8 @@ impl Key {
 pub struct Generation(u64);
 
 impl Generation {
-    /// One that no entry has.
-    pub const NEVER: Self = Self(0);
+    /// One that no entry has: not those that were never written either, which are 0.
+    pub const NEVER: Self = Self(1 << GENERATION);
 
     /// Of a map whose count of changes is `count`, odd while it is being changed.
     pub const fn of(count: u64) -> Self {
@@ -115,7 +115,7 @@ impl Cache {
     pub fn put(&self, key: Key, generation: Generation, rule: Packed, now: impl Fn() -> Generation) {
         let word = u64::from(rule.bits()) << RULE | key.0 >> PLACE | generation.0;
         let Some(entry) = self.entries.get(key.place()) else { return };
-        if now() != generation {
+        if generation == Generation::NEVER || now() != generation {
             return;
         }
         entry.store(word, Ordering::Relaxed);
@@ -151,7 +151,6 @@ impl Found {
 
     /// The rule.
     pub const fn rule(self) -> Packed {
-        #[expect(clippy::cast_possible_truncation, reason = "20 bits are left")]
         Packed::from_bits((self.0 >> RULE) as u32)
     }
 
@@ -216,6 +215,13 @@ mod tests {
     fn nothing_is_found_in_an_empty_cache() {
         let cache = made();
         assert!((0..1 << 20).all(|pc| cache.find(Key::of_return(pc).unwrap(), Generation::of(0)).is_none()));
+    }
+
+    #[test]
+    fn nothing_is_ever_found_in_no_generation() {
+        let cache = made();
+        cache.put(Key::of_return(0x1234).unwrap(), Generation::NEVER, Packed::special(Special::Signal), || NOW);
+        assert!((0..1 << 20).all(|pc| cache.find(Key::of_return(pc).unwrap(), Generation::NEVER).is_none()));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use surestack_walk::{
 
 /// Bytes of a word.
 const WORD: u64 = 8;
-/// Signal frames after which the full walk goes on alone: it counts how often a walk descends.
+/// Signal frames, or steps of the full walk to a lower address, after which that goes on alone: it counts how often a walk
+/// descends.
 const SIGNALS: u32 = 32;
 
 /// Words of the stacks that a target names.
@@ -36,6 +37,20 @@ pub struct Passed {
     pub return_slot: Option<u64>,
     /// How it was found.
     pub found_by: FoundBy,
+}
+
+impl Passed {
+    /// A frame of the full walk.
+    pub fn of(target: &Target<'_>, frame: &Frame<'_>) -> Self {
+        Self {
+            pc: frame.pc,
+            sp: frame.regs.get(target.arch.sp),
+            link: frame.link,
+            callee_cfa: frame.callee_cfa,
+            return_slot: frame.return_slot,
+            found_by: frame.found_by,
+        }
+    }
 }
 
 /// Takes frames as they come, innermost first.
@@ -74,7 +89,7 @@ pub struct Ground<'g, R, W> {
 }
 
 /// Where a chase begins.
-pub struct Start<'s> {
+pub struct Start<F> {
     /// The interrupted pc.
     pub pc: u64,
     /// The stack pointer.
@@ -84,7 +99,7 @@ pub struct Start<'s> {
     /// The stack it is on.
     pub stack: Stack,
     /// All registers, for frames that need more.
-    pub regs: &'s dyn Fn() -> Regs,
+    pub regs: F,
 }
 
 /// What a rule is followed from.
@@ -124,27 +139,31 @@ enum Next {
 }
 
 /// A chase.
-pub struct Chase<'c, 'g, R, W> {
+pub struct Chase<'c, 'g, R, W, F> {
     ground: &'c Ground<'g, R, W>,
-    start: &'c Start<'c>,
+    start: &'c Start<F>,
     /// The walk that lags behind, once it was needed.
     walk: Option<Walk<'g>>,
     stack: Stack,
     generation: Generation,
+    /// How often the modules had changed; none where nothing is to be remembered.
+    changes: Option<u64>,
     index: usize,
     signals: u32,
 }
 
-impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
+impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
     /// Over `ground`, from `start`.
-    pub fn new(ground: &'c Ground<'g, R, W>, start: &'c Start<'c>) -> Self {
-        let generation = Generation::of(ground.target.modules.generation().unwrap_or(0));
-        Self { ground, start, walk: None, stack: start.stack, generation, index: 0, signals: 0 }
+    pub fn new(ground: &'c Ground<'g, R, W>, start: &'c Start<F>) -> Self {
+        let count = ground.target.modules.generation();
+        // Odd while they are being changed, and readers still have those of before.
+        let changes = count.map(|count| count >> 1);
+        Self { ground, start, walk: None, stack: start.stack, generation: tag(count), changes, index: 0, signals: 0 }
     }
 
     /// The same, looking for each rule anew.
     pub fn without_cache(&mut self) -> &mut Self {
-        self.generation = Generation::NEVER;
+        (self.generation, self.changes) = (Generation::NEVER, None);
         self
     }
 
@@ -155,7 +174,7 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
 
     /// The same, with the previous trace of the same thread.
     pub fn run_again(&mut self, previous: &mut Remembered, take: &mut impl Take) -> Option<End> {
-        match previous.begin(self.generation) {
+        match self.changes.and_then(|changes| previous.begin(changes)) {
             Some(memory) => self.with(memory, take),
             None => self.with(Forgetful, take),
         }
@@ -185,8 +204,9 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
             let found = state.filter(|state| self.stands(state)).and_then(|state| Some((state, self.find(state.key)?)));
             let next = match found {
                 Some((state, found)) => {
-                    if self.index >= self.ground.budget {
-                        return Some(End::Stopped(Error::Budget { frames: self.index }));
+                    // The first frame costs no step.
+                    if self.index > 0 && self.is_spent() {
+                        return Some(self.spent());
                     }
                     if take.take(arrived).is_break() {
                         return None;
@@ -200,6 +220,7 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
                 None => Next::Unsaid,
             };
             match next {
+                Next::Root(_) if self.is_spent() => return Some(self.spent()),
                 Next::Root(root) => return Some(End::Root(root)),
                 Next::Interrupted(interrupted, by, passed) => {
                     (state, arrival, arrived) = (Some(interrupted), by, passed)
@@ -215,9 +236,26 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
         }
     }
 
+    /// Whether the full walk would make no further step.
+    fn is_spent(&self) -> bool {
+        self.index >= self.ground.budget
+    }
+
+    /// How it says so.
+    fn spent(&self) -> End {
+        End::Stopped(Error::Budget { frames: self.ground.budget })
+    }
+
     /// Whether a frame's stack pointer is where words can be read from it.
     fn stands(&self, state: &State) -> bool {
         state.sp.is_multiple_of(WORD) && self.stack.low <= state.sp && state.sp <= self.stack.high
+    }
+
+    /// Whether a frame of this stack can still be there: below the first frame's stack pointer none is, whatever a forged
+    /// signal frame says, and what lies there need not be mapped.
+    fn keeps(&self, sp: u64, stack: &Stack) -> bool {
+        let first = self.start.sp;
+        sp >= first || first < stack.low || stack.high < first
     }
 
     /// From a frame that was handed over, and the rule at its pc, through all that were called.
@@ -303,7 +341,7 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
         match memory.meets(state, arrival) {
             Some(met) => self.again(*state, met, memory, take).map_continue(Some),
             None => {
-                memory.note(state, arrival);
+                memory.note(state, arrival, &self.ground.words);
                 ControlFlow::Continue(None)
             }
         }
@@ -355,6 +393,7 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
         if all {
             memory.joins()
         } else {
+            memory.renews(met + passed, &self.ground.words);
             memory.keeps(met + passed)
         }
         ControlFlow::Continue(last)
@@ -426,7 +465,7 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
     fn miss(&self, key: Key) -> Option<Found> {
         let pc = State { key, sp: 0, fp: 0 }.pc();
         let rule = self.ground.rules.rule(self.ground.target, pc)?;
-        let now = || self.ground.target.modules.generation().map_or(Generation::of(0), Generation::of);
+        let now = || tag(self.ground.target.modules.generation());
         self.ground.cache.put(key, self.generation, rule, now);
         Some(Found::of(rule))
     }
@@ -502,6 +541,10 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
             let shifted = word >> (8 * (at & (WORD - 1)));
             Some((at, if *width >= 8 { shifted } else { shifted & ((1 << (8 * u32::from(*width))) - 1) }))
         };
+        // The full walk reads all of them.
+        if layout.registers.fields.iter().any(|(register, ..)| field(*register).is_none()) {
+            return Next::Unsaid;
+        }
         let (Some((slot, pc)), Some((_, sp)), Some((saved, fp))) =
             (field(Register::PC), field(target.arch.sp), field(target.arch.fp))
         else {
@@ -516,7 +559,8 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
         let next = State { key, sp, fp };
         // Nothing changed: the full walk says so.
         let stack = target.stacks.find(sp);
-        let Some(stack) = stack.filter(|_| (key, sp) != (state.key, state.sp)) else { return Next::Unsaid };
+        let goes_on = |stack: &Stack| (key, sp) != (state.key, state.sp) && self.keeps(sp, stack);
+        let Some(stack) = stack.filter(goes_on) else { return Next::Unsaid };
         self.stack = stack;
         let arrived = Passed {
             pc: CodeAddress::Exact(pc),
@@ -542,11 +586,17 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
             if frame.index < self.index {
                 continue;
             }
-            let passed = passed(target, &frame);
-            let state = State::of(target.arch.sp, target.arch.fp, frame.regs);
+            let passed = Passed::of(target, &frame);
+            // The full walk holds the next canonical frame address against the last one, the chase against the stack pointer:
+            // rows may say that these are not the same.
+            let is_alike = frame.link != Link::Call || frame.callee_cfa.is_none() || frame.callee_cfa == passed.sp;
+            let state = State::of(target.arch.sp, target.arch.fp, frame.regs).filter(|_| is_alike);
+            self.signals = self.signals.max(u32::from(walk.descents()));
             // The frame itself is looked at first; where it brings the chase no further, it comes back here.
             let stack = state.as_ref().and_then(|state| target.stacks.find(state.sp));
-            if let (Some(state), Some(stack)) = (state, stack) {
+            if let (Some(state), Some(stack)) = (state, stack)
+                && self.keeps(state.sp, &stack)
+            {
                 self.stack = stack;
                 if self.signals <= SIGNALS && self.stands(&state) && self.find(state.key).is_some() {
                     self.walk = Some(walk);
@@ -561,6 +611,11 @@ impl<'c, 'g, R: Rules, W: Words> Chase<'c, 'g, R, W> {
     }
 }
 
+/// The generation of modules with this count of changes; that of no entry where nobody can say.
+fn tag(count: Option<u64>) -> Generation {
+    count.map_or(Generation::NEVER, Generation::of)
+}
+
 /// A frame that was called, by a row.
 #[inline(always)]
 fn called(pc: u64, sp: u64) -> Passed {
@@ -571,17 +626,5 @@ fn called(pc: u64, sp: u64) -> Passed {
         callee_cfa: Some(sp),
         return_slot: Some(sp.wrapping_sub(WORD)),
         found_by: FoundBy::Cfi(RowSource::EhFrame),
-    }
-}
-
-/// A frame of the full walk.
-fn passed(target: &Target<'_>, frame: &Frame<'_>) -> Passed {
-    Passed {
-        pc: frame.pc,
-        sp: frame.regs.get(target.arch.sp),
-        link: frame.link,
-        callee_cfa: frame.callee_cfa,
-        return_slot: frame.return_slot,
-        found_by: frame.found_by,
     }
 }

@@ -12,9 +12,9 @@
 //! bits; 1 says that the frame pointer was not touched, since what lies there is the return address.
 
 use surestack_cfi::{
-    CfaRule, Compact, CompactCfa, CompactExpression, CompactRule, Entry, Expression, Function, Row, Rule,
+    CfaRule, Compact, CompactCfa, CompactExpression, CompactRule, Entry, Expression, Function, Origin, Row, Rule,
 };
-use surestack_walk::{Arch, Register, Root};
+use surestack_walk::{Arch, Register, Root, RowSource};
 
 /// Bytes of a word.
 const WORD: u64 = 8;
@@ -119,6 +119,10 @@ impl Packed {
 
     /// What `row` says, as far as that can be packed; [`Special::Full`] else.
     pub fn of(row: &Row<'_>, arch: &Arch) -> Self {
+        if row.origin != Origin::Cfi(RowSource::EhFrame) {
+            // Frames say where their rows came from.
+            return Self::special(Special::Full);
+        }
         match row.entry {
             Entry::Outermost(Root::UndefinedReturn) => return Self::special(Special::Outermost),
             Entry::Outermost(Root::ContextEntry) => return Self::special(Special::ContextEntry),
@@ -317,9 +321,9 @@ impl<'b> Made<'b> {
 const BREG_FP: u8 = 0x76;
 const DEREF: u8 = 0x06;
 
-/// Whether an expression is a register and a distance of one byte: nothing in it can be broken.
+/// Whether an expression is a register that there is and a distance of one byte: nothing in it can be broken.
 fn is_address(expression: &[u8]) -> bool {
-    matches!(expression, &[0x70..=0x8f, distance] if distance < 0x80)
+    matches!(expression, &[0x70..=0x80, distance] if distance < 0x80)
 }
 
 /// A distance upwards in words, if it is one that fits.

@@ -9,12 +9,14 @@
 //!             0                              made ─┘    └─ met: the state that both have
 //! ```
 //!
-//! Invariant: `entries[first..]` are consecutive frames of one walk of this thread, made while the modules were of
-//! `generation`; each is what its callee's rule gave from the words at `sp - 8` and, with [`CHECK`], at `slot`. Frames that
-//! took more words than these are stepped to anew ([`REDO`]). Whatever is read lies between the stack pointer of the frame at
+//! Invariant: `entries[first..]` are consecutive frames of one walk of this thread, begun when the modules had changed
+//! `changes` times; each is what its callee's rule gave from the words at `sp - 8` and, with [`CHECK`], at `slot`. Frames that
+//! took more words than these are stepped to anew ([`REDO`]). The frame pointer of an entry is the true one where an outer
+//! rule needs it ([`NEEDED`]); where none does it may be that of a trace before, and before one may, it is read anew
+//! ([`Recall::renews`]). Whatever is read lies between the stack pointer of the frame at
 //! which both met and the end of the stack on which the walk now is.
 
-use crate::cache::Generation;
+use crate::Words;
 use crate::chase::State;
 
 /// Most frames that are remembered.
@@ -63,7 +65,8 @@ const NOBODY: Entry = Entry { key: 0, sp: 0, fp: 0, slot: 0 };
 pub struct Remembered {
     entries: [Entry; DEPTH],
     first: usize,
-    generation: Option<Generation>,
+    /// The whole number: a thread may sleep until any part of it has come round.
+    changes: Option<u64>,
     /// Traces in turn that met nothing.
     strangers: u32,
 }
@@ -77,7 +80,7 @@ impl Default for Remembered {
 impl Remembered {
     /// Of nothing.
     pub const fn new() -> Self {
-        Self { entries: [NOBODY; DEPTH], first: DEPTH, generation: None, strangers: 0 }
+        Self { entries: [NOBODY; DEPTH], first: DEPTH, changes: None, strangers: 0 }
     }
 
     /// Forgets it.
@@ -85,17 +88,18 @@ impl Remembered {
         self.first = DEPTH;
     }
 
-    /// For a trace that begins now; none while stacks are nothing like those before them.
+    /// For a trace that begins now, after so many changes of the modules; none while stacks are nothing like those before
+    /// them.
     #[inline(always)]
-    pub(crate) fn begin(&mut self, generation: Generation) -> Option<Recalling<'_>> {
+    pub(crate) fn begin(&mut self, changes: u64) -> Option<Recalling<'_>> {
         if self.strangers >= PATIENCE {
-            self.strangers += 1;
-            if self.strangers % PAUSE != 0 {
+            self.strangers = self.strangers.checked_add(1).unwrap_or(PATIENCE);
+            if !self.strangers.is_multiple_of(PAUSE) {
                 return None;
             }
         }
-        if self.generation != Some(generation) {
-            (self.first, self.generation) = (DEPTH, Some(generation));
+        if self.changes != Some(changes) {
+            (self.first, self.changes) = (DEPTH, Some(changes));
         }
         let met = self.first;
         Some(Recalling { memory: self, made: 0, met, joined: false, open: true, kept: 0 })
@@ -134,8 +138,10 @@ pub(crate) trait Recall {
     fn joins(&mut self);
     /// From where both met to `last` everything is as it was, and then no more.
     fn keeps(&mut self, last: usize);
+    /// Takes the frame pointers of all frames from where both met to `last` from where they were saved.
+    fn renews(&mut self, last: usize, words: &impl Words);
     /// A frame that was not remembered.
-    fn note(&mut self, state: &State, arrival: Arrival);
+    fn note(&mut self, state: &State, arrival: Arrival, words: &impl Words);
     /// What comes now was found in another way.
     fn stop(&mut self);
     /// The trace is over.
@@ -166,8 +172,10 @@ impl Recall for Forgetful {
 
     fn keeps(&mut self, _last: usize) {}
 
+    fn renews(&mut self, _last: usize, _words: &impl Words) {}
+
     #[inline(always)]
-    fn note(&mut self, _state: &State, _arrival: Arrival) {}
+    fn note(&mut self, _state: &State, _arrival: Arrival, _words: &impl Words) {}
 
     fn stop(&mut self) {}
 
@@ -249,9 +257,27 @@ impl Recall for Recalling<'_> {
         (self.met, self.joined) = (after, false);
     }
 
+    fn renews(&mut self, last: usize, words: &impl Words) {
+        let (low, after) = (self.met, last.saturating_add(1).min(DEPTH));
+        let Some((met, rest)) = self.memory.entries.get_mut(low..after).and_then(<[Entry]>::split_first_mut) else {
+            return;
+        };
+        let mut fp = met.fp;
+        for entry in rest {
+            let saved = entry.slot & ADDRESS;
+            if saved != 0 {
+                // Frames whose words are gone are noted no more.
+                let Some(word) = words.word(saved) else { return self.stop() };
+                fp = word;
+            }
+            entry.fp = fp;
+        }
+    }
+
     #[inline(always)]
-    fn note(&mut self, state: &State, arrival: Arrival) {
+    fn note(&mut self, state: &State, arrival: Arrival, words: &impl Words) {
         if self.joined {
+            self.renews(DEPTH - 1, words);
             self.keeps(DEPTH - 1);
         }
         if !self.open {

@@ -21,12 +21,14 @@ impl Rules for Evaluated {
         if !pc.is_exact() && matches!(target.modules.mapping(pc.value()), Mapping::Data | Mapping::Nothing) {
             return None;
         }
+        // Code of no module may be other code at any time, and nobody would hear of it.
+        let module = target.modules.find(pc.lookup())?;
+        target.modules.find(pc.value())?;
         match underfoot(target, pc) {
             Some(Underfoot::Trampoline) => return Some(Packed::special(Special::Signal)),
             Some(Underfoot::ContextEntry) => return Some(Packed::special(Special::ContextEntry)),
             None => {}
         }
-        let module = target.modules.find(pc.lookup())?;
         if let Ok(rule) = decoded(target, &module, pc) {
             return rule;
         }

@@ -16,9 +16,16 @@ impl Code {
     /// The code at `address`.
     pub fn at(memory: &dyn Memory, address: u64) -> Self {
         let mut bytes = [0; Self::LONGEST];
-        // All at once where it can be; a mapping may end behind a trampoline.
-        let can_read = |length: &usize| bytes.get_mut(..*length).is_some_and(|into| memory.read(address, into).is_ok());
-        let length = (1..=Self::LONGEST).rev().find(can_read).unwrap_or(0);
+        // All at once where it can be; a mapping may end behind a trampoline. Most often all can be read, or nothing.
+        let mut can_read =
+            |length: usize| bytes.get_mut(..length).is_some_and(|into| memory.read(address, into).is_ok());
+        let length = if can_read(Self::LONGEST) {
+            Self::LONGEST
+        } else if can_read(1) {
+            (1..Self::LONGEST).rev().find(|length| can_read(*length)).unwrap_or(0)
+        } else {
+            0
+        };
         Self { bytes, length }
     }
 

@@ -99,6 +99,11 @@ impl<'a> Walk<'a> {
         self.end
     }
 
+    /// How often it went down to a lower address.
+    pub fn descents(&self) -> u8 {
+        self.descents
+    }
+
     /// Why each unwinder that was asked for the last step had nothing to say, in their order.
     pub fn refusals(&self) -> impl Iterator<Item = (usize, Why)> + '_ {
         self.refusals.iter().enumerate().filter_map(|(unwinder, why)| Some((unwinder, (*why)?)))

@@ -1,0 +1,15 @@
+//! What naming a trace costs.
+//!
+//! `cargo bench --bench names`.
+
+#[path = "fast/names.rs"]
+mod names;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.as_slice() {
+        [_, cold, whose, folder] if cold == "--cold" => names::cold(whose, folder),
+        _ => print!("{}", names::tables()?),
+    }
+    Ok(())
+}
