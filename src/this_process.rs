@@ -120,12 +120,42 @@ fn registrar() -> MutexGuard<'static, Option<Registrar>> {
 #[derive(Default)]
 struct Registrar {
     /// The loader's counts of what it loaded and unloaded.
-    counts: Option<(u64, u64)>,
+    counts: Option<Counts>,
+    /// What was loaded then, in the loader's order.
+    loaded: Vec<Loaded>,
     records: HashMap<Key, &'static Record>,
     copies: Copies,
     symbols: HashMap<(Vec<u8>, &'static [u8]), Option<Symbols>>,
     tables: HashMap<Copied, &'static Compiled>,
 }
+
+/// How many modules the loader loaded and unloaded so far. It changes both under the lock that it enumerates under.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Counts {
+    loaded: u64,
+    unloaded: u64,
+}
+
+impl Counts {
+    /// Whether a module of this enumeration is the one that had its place in an `earlier` one. If none was loaded since,
+    /// whoever is there was there then; if none was unloaded, whoever was there still has its place. Where both happened,
+    /// another module may lie where one was.
+    fn know_by_place(self, earlier: Self) -> bool {
+        self.loaded == earlier.loaded || self.unloaded == earlier.unloaded
+    }
+}
+
+/// A module of the last enumeration.
+#[derive(Clone, Copy)]
+struct Loaded {
+    /// Where its program headers are: in memory of its own, as long as it is loaded.
+    headers: *const libc::Elf64_Phdr,
+    bias: u64,
+    record: Option<&'static Record>,
+}
+
+// SAFETY: the pointer is only compared.
+unsafe impl Send for Loaded {}
 
 /// What makes two loads of a module the same for a reader.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -137,21 +167,38 @@ struct Key {
 
 impl Registrar {
     fn refresh(&mut self) -> Refreshed {
-        let mut visit = Visit { registrar: self, found: Vec::new(), counts: None };
+        let mut visit = Visit { registrar: self, loaded: Vec::new(), counts: None };
         // SAFETY: the callback is called before this returns, with a pointer to `visit`, which nothing else uses meanwhile.
         unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut visit).cast::<c_void>()) };
-        let Visit { mut found, counts, .. } = visit;
+        let Visit { loaded, counts, .. } = visit;
         if counts.is_some() && counts == self.counts {
             return Refreshed { changed: false, modules: MAP.count().unwrap_or(0) };
         }
+        let mut found: Vec<&'static Record> = loaded.iter().filter_map(|module| module.record).collect();
         found.sort_by_key(|record| record.start);
         if found.len() > MAP.room() {
             MAP.move_to([(), ()].map(|()| longer(found.len())));
         }
-        self.counts = counts;
+        (self.counts, self.loaded) = (counts, loaded);
         let modules = MAP.write(&found);
         surestack_capture::CACHE.changed(MAP.generation());
         Refreshed { changed: true, modules }
+    }
+
+    /// What the last enumeration had at this place, if that is the same module still. Modules keep their order: the search
+    /// begins where the one before would have ended.
+    fn known(
+        &self,
+        now: Option<Counts>,
+        position: usize,
+        headers: *const libc::Elf64_Phdr,
+        bias: u64,
+    ) -> Option<Loaded> {
+        if !now?.know_by_place(self.counts?) {
+            return None;
+        }
+        let (before, after) = self.loaded.split_at(position.min(self.loaded.len()));
+        after.iter().chain(before).find(|module| module.headers == headers && module.bias == bias).copied()
     }
 
     /// The record of a module that is loaded now.
@@ -183,8 +230,8 @@ fn longer(modules: usize) -> &'static Slots {
 /// One enumeration of the loader's.
 struct Visit<'r> {
     registrar: &'r mut Registrar,
-    found: Vec<&'static Record>,
-    counts: Option<(u64, u64)>,
+    loaded: Vec<Loaded>,
+    counts: Option<Counts>,
 }
 
 /// Takes one module. Returns whether that was enough.
@@ -193,18 +240,24 @@ unsafe extern "C" fn each(info: *mut libc::dl_phdr_info, size: usize, visit: *mu
     let (info, visit) = unsafe { (&*info, &mut *visit.cast::<Visit<'_>>()) };
     // Older loaders do not count.
     if size >= size_of::<libc::dl_phdr_info>() && visit.counts.is_none() {
-        visit.counts = Some((info.dlpi_adds, info.dlpi_subs));
+        visit.counts = Some(Counts { loaded: info.dlpi_adds, unloaded: info.dlpi_subs });
         if visit.counts == visit.registrar.counts {
             return 1;
         }
     }
-    if info.dlpi_phdr.is_null() {
+    let (headers, bias) = (info.dlpi_phdr, info.dlpi_addr);
+    if headers.is_null() {
+        return 0;
+    }
+    if let Some(known) = visit.registrar.known(visit.counts, visit.loaded.len(), headers, bias) {
+        visit.loaded.push(known);
         return 0;
     }
     // SAFETY: the loader says where the headers are, and how many.
-    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    let listed = unsafe { std::slice::from_raw_parts(headers, usize::from(info.dlpi_phnum)) };
     // SAFETY: null or a string of the loader's.
     let path = if info.dlpi_name.is_null() { c"" } else { unsafe { CStr::from_ptr(info.dlpi_name) } };
-    visit.found.extend(visit.registrar.record(path.to_bytes(), info.dlpi_addr, headers));
+    let record = visit.registrar.record(path.to_bytes(), bias, listed);
+    visit.loaded.push(Loaded { headers, bias, record });
     0
 }

@@ -42,6 +42,11 @@ impl Loaded {
         Self(handle)
     }
 
+    fn bias(&self) -> u64 {
+        // SAFETY: a handle of the loader's is the structure that it keeps of the library, which begins with the bias.
+        unsafe { self.0.cast::<u64>().read() }
+    }
+
     fn address(&self, name: &str) -> u64 {
         let name = CString::new(name).unwrap();
         // SAFETY: the library is loaded.
@@ -126,6 +131,47 @@ fn a_library_is_in_the_map_while_it_is_loaded_and_what_is_known_of_it_stays() {
     refresh();
     let module = modules().find(again.address("comes")).expect("it is loaded again");
     assert_eq!(module.unwind.eh_frame.unwrap().bytes.as_ptr(), bytes.as_ptr());
+}
+
+#[test]
+fn a_library_that_lies_where_another_one_was_is_not_taken_for_it() {
+    let _alone = alone();
+    let (one, other) = (library("whoisthere"), library("someoneelse"));
+    let known = |loaded: &Loaded, name| {
+        let module = modules().find(loaded.address(name)).expect("it is loaded");
+        let record = modules().at(module.index).unwrap().unwrap();
+        (record.start, String::from_utf8_lossy(record.path).into_owned(), hex(record.build_id))
+    };
+    let build_id = |path: &PathBuf| Image::open(path).unwrap().build_id().unwrap().to_string();
+    let loaded = Loaded::new(&one);
+    refresh();
+    let before = known(&loaded, "whoisthere");
+    assert_eq!(before.2, build_id(&one));
+    // Nobody asks the loader in between, which finds room at the same place.
+    drop(loaded);
+    let loaded = Loaded::new(&other);
+    refresh();
+    let after = known(&loaded, "someoneelse");
+    assert_eq!(after.0, before.0, "the same place");
+    assert_eq!((after.1.as_str(), after.2), (other.to_str().unwrap(), build_id(&other)));
+}
+
+#[test]
+fn what_stays_is_not_read_again_when_another_library_comes_or_goes() {
+    let _alone = alone();
+    let (stays, comes) = (library("remains"), library("visits"));
+    let stays = Loaded::new(&stays);
+    refresh();
+    let record = || modules().look_up(stays.address("remains")).unwrap().0.expect("it is loaded").record;
+    let before: *const _ = record();
+    let visitor = Loaded::new(&comes);
+    assert!(refresh().changed);
+    assert_eq!(modules().find(visitor.address("visits")).map(|module| module.bias), Some(visitor.bias()));
+    assert!(std::ptr::eq(before, record()));
+    drop(visitor);
+    assert!(refresh().changed);
+    assert!(std::ptr::eq(before, record()));
+    assert_eq!(differences(), [""; 0]);
 }
 
 #[test]

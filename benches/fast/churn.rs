@@ -1,5 +1,6 @@
 //! A small library that is loaded and unloaded all the time.
 
+use super::cpu;
 use std::error::Error;
 use std::ffi::CString;
 use std::io;
@@ -28,6 +29,20 @@ impl Library {
         let mut gcc = Command::new("gcc");
         gcc.args(["-O1", "-shared", "-fPIC", "-Wl,--build-id", "-o"]).arg(&path).arg(&source);
         if gcc.status()?.success() { Ok(Self { path }) } else { Err("gcc refused the library".into()) }
+    }
+
+    /// What it costs to tell the map that nothing changed, that this came, and that it went.
+    pub fn refreshes(&self) -> Result<[Duration; 3], Box<dyn Error>> {
+        let refreshed = || {
+            let before = cpu();
+            surestack::this_process::refresh();
+            cpu() - before
+        };
+        let nothing = refreshed();
+        let loaded = Loaded::new(&self.path)?;
+        let came = refreshed();
+        drop(loaded);
+        Ok([nothing, came, refreshed()])
     }
 
     /// So many copies of it, loaded.

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use surestack::this_process::modules;
 
 const COUNT: u32 = 1 << 16;
+/// Frames of a deep stack.
+const STACK: u32 = 80;
 
 /// glibc's `struct dl_find_object` on machines without a data base.
 #[repr(C)]
@@ -21,12 +23,21 @@ struct Object {
 
 type FindObject = unsafe extern "C" fn(*mut c_void, *mut Object) -> c_int;
 
+/// How many different addresses there are among those that are looked up.
+#[derive(Clone, Copy)]
+pub enum Variety {
+    /// So many that nobody foresees the next.
+    Random,
+    /// Those of one deep stack, again and again.
+    Stack,
+}
+
 /// Random addresses in the code of all modules.
 pub struct Addresses {
     addresses: Vec<u64>,
     modules: usize,
     find_object: FindObject,
-    /// What was added to addresses that depend on the last answer.
+    /// What of the last answer is added to an address that depends on it.
     nothing: u64,
     /// Look-ups that the map did not answer, because it changed too often meanwhile.
     unanswered: AtomicU64,
@@ -34,7 +45,7 @@ pub struct Addresses {
 
 impl Addresses {
     /// Of what is loaded now, as both the map and glibc know it.
-    pub fn of_all_modules() -> Result<Self, Box<dyn Error>> {
+    pub fn of_all_modules(variety: Variety) -> Result<Self, Box<dyn Error>> {
         // SAFETY: a string that ends with zero.
         let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_dl_find_object".as_ptr()) };
         if function.is_null() {
@@ -51,11 +62,16 @@ impl Addresses {
         }
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let mut addresses = Vec::new();
-        for _ in 0..COUNT {
+        let distinct = match variety {
+            Variety::Random => COUNT,
+            Variety::Stack => STACK,
+        };
+        for _ in 0..distinct {
             let record = random.among(&records);
             let &(start, end) = random.among(record.code);
             addresses.push(start + random.next() % (end.min(record.end) - start));
         }
+        let addresses: Vec<u64> = addresses.iter().copied().cycle().take(COUNT as usize).collect();
         for &address in &addresses {
             let ours = modules().look_up(address).ok().and_then(|(found, _)| Some(found?.record.start));
             let theirs = object(find_object, address);

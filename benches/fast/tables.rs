@@ -4,6 +4,7 @@ use crate::contenders::{self, Contender, ours};
 use crate::gates;
 use crate::instructions::{Stacks, counted};
 use crate::measure::{Effort, Ticks};
+use crate::names;
 use crate::processes::{Kind, medians};
 use crate::programs::{Link, Programs};
 use crate::repeated::{Both, Figure, repeated, varied};
@@ -129,12 +130,15 @@ pub fn tables(effort: Effort, only: &str) -> Result<String, Box<dyn Error>> {
     say("look-ups of modules");
     let mut look_ups = Vec::new();
     let ratios = scaling::tables(&mut look_ups, effort.look_ups, &[])?;
+    say("names");
+    let (named, milliseconds) = names::tables()?;
     let mut text = String::new();
-    gates::table(&mut text, &rows, &cold, ratios)?;
+    gates::table(&mut text, &rows, &cold, ratios, milliseconds)?;
     warm(&mut text, &rows)?;
     once(&mut text, &cold)?;
     threads(&mut text, &rows)?;
     text.push_str(&String::from_utf8(look_ups)?);
+    writeln!(text, "\n{named}")?;
     Ok(text)
 }
 

@@ -1,7 +1,9 @@
 //! Copies of what unwinding needs of a module.
 
 use libc::{Elf64_Phdr, PF_X, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE};
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::ptr;
 use surestack_module_map::Record;
 use surestack_walk::{Section, UnwindSections};
 
@@ -13,7 +15,26 @@ const PAGE: u64 = 4096;
 /// Copies that were made. None is ever given back.
 #[derive(Default)]
 pub struct Copies {
-    made: HashSet<&'static [u8]>,
+    /// By their length: others of the same length differ early.
+    made: HashMap<usize, Vec<Kept>>,
+}
+
+/// A copy. The same bytes are only copied once, and so known by their place.
+#[derive(Clone, Copy)]
+struct Kept(&'static [u8]);
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Kept {}
+
+impl Hash for Kept {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::hash(self.0, state);
+    }
 }
 
 /// Of one module. Linked addresses.
@@ -21,11 +42,11 @@ pub struct Copies {
 pub struct Copied {
     low: u64,
     high: u64,
-    hdr: Option<(u64, &'static [u8])>,
-    eh_frame: Option<(u64, &'static [u8])>,
+    hdr: Option<(u64, Kept)>,
+    eh_frame: Option<(u64, Kept)>,
     /// Executable pages.
     code: Vec<(u64, u64)>,
-    build_id: &'static [u8],
+    build_id: Kept,
 }
 
 impl Copies {
@@ -47,7 +68,7 @@ impl Copies {
             let start = loads().any(holds).then(|| usize::try_from(bias.wrapping_add(address)).ok()).flatten()?;
             let size = usize::try_from(size).ok()?;
             // SAFETY: the range lies in a segment that is mapped from its file, as the caller promises.
-            Some(unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(start), size) })
+            Some(unsafe { std::slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(start), size) })
         };
         let header = headers.iter().find(|header| header.p_type == PT_GNU_EH_FRAME);
         let hdr = header.and_then(|header| Some((header.p_vaddr, mapped(header.p_vaddr, header.p_memsz)?)));
@@ -75,12 +96,13 @@ impl Copies {
         })
     }
 
-    fn copy(&mut self, bytes: &[u8]) -> &'static [u8] {
-        if let Some(made) = self.made.get(bytes) {
-            return made;
+    fn copy(&mut self, bytes: &[u8]) -> Kept {
+        let alike = self.made.entry(bytes.len()).or_default();
+        if let Some(made) = alike.iter().find(|made| made.0 == bytes) {
+            return *made;
         }
-        let made: &'static [u8] = Box::leak(bytes.to_vec().into_boxed_slice());
-        self.made.insert(made);
+        let made = Kept(Box::leak(bytes.to_vec().into_boxed_slice()));
+        alike.push(made);
         made
     }
 }
@@ -88,12 +110,12 @@ impl Copies {
 impl Copied {
     /// The module's build ID; empty where it has none.
     pub fn build_id(&self) -> &'static [u8] {
-        self.build_id
+        self.build_id.0
     }
 
     /// The record of the module loaded with this bias, without its symbols.
     pub fn record(&self, bias: u64, path: &'static [u8]) -> Record {
-        let section = |copied: Option<(u64, &'static [u8])>| copied.map(|(address, bytes)| Section { address, bytes });
+        let section = |copied: Option<(u64, Kept)>| copied.map(|(address, Kept(bytes))| Section { address, bytes });
         let at = |linked: u64| linked.wrapping_add(bias);
         let code: Vec<(u64, u64)> = self.code.iter().map(|&(start, end)| (at(start), at(end))).collect();
         Record {
@@ -107,7 +129,7 @@ impl Copied {
             },
             code: Box::leak(code.into_boxed_slice()),
             path,
-            build_id: self.build_id,
+            build_id: self.build_id.0,
             symbols: None,
             table: None,
         }
