@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use surestack_capture::Range;
 use surestack_fast::Compiled;
 use surestack_module_map::{Block, ModuleMap, Record, Slots, Symbols};
 
@@ -182,6 +183,7 @@ impl Registrar {
         (self.counts, self.loaded) = (counts, loaded);
         let modules = MAP.write(&found);
         surestack_capture::CACHE.changed(MAP.generation());
+        find_lasting(&found);
         Refreshed { changed: true, modules }
     }
 
@@ -217,6 +219,17 @@ impl Registrar {
             record
         });
         Some(record)
+    }
+}
+
+/// Makes the C library's code known as code that is never unmapped: we need it ourselves.
+fn find_lasting(modules: &[&'static Record]) {
+    let sigaction: unsafe extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int = libc::sigaction;
+    let Ok(at) = u64::try_from((sigaction as *const ()).addr()) else { return };
+    let code = modules.iter().flat_map(|record| record.code).find(|(low, high)| (*low..*high).contains(&at));
+    if let Some(&(low, high)) = code {
+        // SAFETY: the segment that has `sigaction`, which this code is linked to.
+        unsafe { surestack_capture::lasts(Range { low, high }) };
     }
 }
 

@@ -8,6 +8,7 @@ use crate::remembered::Memory;
 use crate::stacks::{THREADS, ThreadStack};
 use crate::syscall::{self, Answer, Errno};
 use crate::trace::BUDGET;
+use core::sync::atomic::{AtomicU64, Ordering};
 use surestack_cfi::{Cfi, DwarfRows};
 use surestack_fast::{Cache, Chase, Compiled, Evaluated, Ground, Packed, Ruled, Rules, Start, Take, Words};
 use surestack_frame_pointer::{Entry, FramePointer, Markers};
@@ -18,6 +19,26 @@ use surestack_walk::{CodeAddress, End, NoEvidence, Registry, Regs, Stack, StackK
 
 /// Rules of this process's code.
 pub static CACHE: Cache = Cache::new();
+
+/// Code that is never unmapped.
+static LASTING: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// This code is never unmapped, and can be read: that of the C library, which has the trampoline under every handler.
+///
+/// # Safety
+/// So it is.
+pub unsafe fn lasts(code: Range) {
+    let [low, high] = &LASTING;
+    low.store(code.low, Ordering::Relaxed);
+    high.store(code.high, Ordering::Release);
+}
+
+fn lasting_code() -> Range {
+    let [low, high] = &LASTING;
+    // Both are written once, the lower bound first.
+    let high = high.load(Ordering::Acquire);
+    Range { low: low.load(Ordering::Relaxed), high }
+}
 
 /// Walks this thread from where it is, or was interrupted, and hands its frames over. None where `take` had enough.
 ///
@@ -43,7 +64,7 @@ pub unsafe fn chase(
         return unsafe { chase_elsewhere(first, regs, modules, layers, take) };
     };
     let from = |range: Range| if (range.low..range.high).contains(&sp) { Range { low: sp, ..range } } else { range };
-    let ranges = [from(thread.stack), from(thread.alternate)];
+    let ranges = [from(thread.stack), from(thread.alternate), lasting_code()];
     // SAFETY: as the caller promises; the thread stands on one of them, and has them both until it says otherwise.
     Ok(unsafe { over(first, regs, modules, &Known { thread, mappings: None }, &ranges, previous, layers, take) })
 }
@@ -74,7 +95,8 @@ unsafe fn chase_elsewhere(
     let end = match known.find(sp) {
         // SAFETY: as the caller promises; the kernel says that it is mapped.
         Some(stack) => Ok(unsafe {
-            over(first, regs, modules, &known, &[Range { low: sp, high: stack.high }], None, layers, take)
+            let ranges = [Range { low: sp, high: stack.high }, lasting_code()];
+            over(first, regs, modules, &known, &ranges, None, layers, take)
         }),
         None => Err(Errno::ENOENT),
     };
@@ -176,11 +198,43 @@ struct Own;
 impl Words for Own {
     #[inline(always)]
     fn word(&self, address: u64) -> Option<u64> {
-        let at = core::ptr::with_exposed_provenance::<u64>(usize::try_from(address).ok()?);
-        // SAFETY: a multiple of 8 on a stack of the thread's, above a stack pointer of a frame that it still has. Volatile:
-        // others may write there.
-        Some(unsafe { at.read_volatile() })
+        // SAFETY: a multiple of 8 on a stack of the thread's, above a stack pointer of a frame that it still has.
+        Some(unsafe { load(address) })
     }
+}
+
+/// A word of a stack.
+///
+/// # Safety
+/// It is mapped.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn load(address: u64) -> u64 {
+    let word;
+    // SAFETY: as the caller promises. What is read are return addresses and registers that were saved before the walk began,
+    // which no Rust code has a name for: it depends on nothing that the compiler could still have to store, and is said not to
+    // read memory, so that it keeps nothing from being kept in registers.
+    unsafe {
+        core::arch::asm!(
+            "mov {word}, qword ptr [{address}]",
+            address = in(reg) address,
+            word = out(reg) word,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    word
+}
+
+/// A word of a stack.
+///
+/// # Safety
+/// It is mapped.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+unsafe fn load(address: u64) -> u64 {
+    let at = core::ptr::with_exposed_provenance::<u64>(usize::try_from(address).unwrap_or_default());
+    // SAFETY: as the caller promises. Volatile: others may write there.
+    unsafe { at.read_volatile() }
 }
 
 /// The stacks of one thread, as the table has them, and what the kernel says of others if it is to be asked.

@@ -72,7 +72,7 @@ mod words;
 pub use context::{ARCH, Interrupted, SIGINFO, stop};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use entry::{entry, marker, restorer};
-pub use fast::{CACHE, Layers, chase};
+pub use fast::{CACHE, Layers, chase, lasts};
 pub use here::{HereWords, here, here_words};
 pub use late::Loader;
 pub use mapping::{Mapped, Mappings};

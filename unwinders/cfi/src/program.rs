@@ -88,32 +88,34 @@ impl<'f> Run<'f> {
         mut next_row: impl FnMut(&mut Compact, u64) -> Result<ControlFlow<()>, Unusual>,
     ) -> Result<ControlFlow<()>, Unusual> {
         while let Some(instruction) = rest.next() {
-            let low = instruction & 0x3f;
-            let distance = match instruction >> 6 {
-                1 => u32::from(low),
-                2 => {
+            let low = u32::from(instruction & 0x3f);
+            let distance = match instruction {
+                0x40..0x80 => low,
+                0x80..0xc0 => {
                     let offset = self.factored(rest.unsigned()?)?;
-                    self.set(u32::from(low), CompactRule::Offset(offset))?;
+                    self.set(low, CompactRule::Offset(offset))?;
                     continue;
                 }
-                3 => {
-                    self.restore(u32::from(low))?;
+                0xc0.. => {
+                    self.restore(low)?;
                     continue;
                 }
-                _ => match low {
-                    NOP => continue,
-                    ADVANCE_LOC1 => u32::from(rest.byte()?),
-                    ADVANCE_LOC2 => u32::from(u16::from_le_bytes(rest.bytes()?)),
-                    ADVANCE_LOC4 => u32::from_le_bytes(rest.bytes()?),
-                    DEF_CFA_OFFSET => {
-                        self.cfa_offset(rest.unsigned()?.cast_signed())?;
-                        continue;
-                    }
-                    _ => {
-                        rest = self.other(low, rest)?;
-                        continue;
-                    }
-                },
+                NOP => continue,
+                ADVANCE_LOC1 => u32::from(rest.byte()?),
+                ADVANCE_LOC2 => u32::from(u16::from_le_bytes(rest.bytes()?)),
+                ADVANCE_LOC4 => u32::from_le_bytes(rest.bytes()?),
+                DEF_CFA => {
+                    self.row.cfa = CompactCfa::Register(register(&mut rest)?, rest.unsigned()?.cast_signed());
+                    continue;
+                }
+                DEF_CFA_OFFSET => {
+                    self.cfa_offset(rest.unsigned()?.cast_signed())?;
+                    continue;
+                }
+                _ => {
+                    rest = self.other(instruction, rest)?;
+                    continue;
+                }
             };
             let next = self.advanced(distance)?;
             if next_row(&mut self.row, next)?.is_break() {
@@ -144,7 +146,6 @@ impl<'f> Run<'f> {
                 self.row.start = start;
             }
             RESTORE_EXTENDED => self.restore(rest.unsigned()?)?,
-            DEF_CFA => self.row.cfa = CompactCfa::Register(register(&mut rest)?, rest.unsigned()?.cast_signed()),
             DEF_CFA_SF => {
                 self.row.cfa = CompactCfa::Register(register(&mut rest)?, self.factored_signed(rest.signed()?)?);
             }
@@ -212,6 +213,7 @@ impl<'f> Run<'f> {
 }
 
 /// A register that has a place in a row.
+#[inline(always)]
 fn register(rest: &mut Cursor<'_>) -> Result<u8, Unusual> {
     let number = u8::try_from(rest.unsigned()?).map_err(|_| Unusual)?;
     if usize::from(number) < Compact::REGISTERS { Ok(number) } else { Err(Unusual) }

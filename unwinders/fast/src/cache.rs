@@ -164,11 +164,23 @@ impl Found {
         }
     }
 
-    /// For the first two: how many words above that it is, and how many from it the frame pointer was saved; [`NOT_SAVED`] if
-    /// it was not.
+    /// How many words above sp the canonical frame address is, for [`Base::Sp`].
     #[inline(always)]
-    pub(crate) const fn words(self) -> (u64, i64) {
-        ((self.0 << 1) >> (RULE + 9), (self.0 << 12).cast_signed() >> 58)
+    pub(crate) const fn words_above_sp(self) -> u64 {
+        // The highest bit is 0.
+        self.0 >> (RULE + 8)
+    }
+
+    /// The same above fp, for [`Base::Fp`].
+    #[inline(always)]
+    pub(crate) const fn words_above_fp(self) -> u64 {
+        (self.0 << 1) >> (RULE + 9)
+    }
+
+    /// For both: how many words from the canonical frame address the frame pointer was saved; [`NOT_SAVED`] if it was not.
+    #[inline(always)]
+    pub(crate) const fn saved(self) -> i64 {
+        (self.0 << 12).cast_signed() >> 58
     }
 }
 
@@ -180,7 +192,7 @@ pub(crate) enum Base {
     Other,
 }
 
-/// What [`Found::words`] says of a frame pointer that was not saved.
+/// What [`Found::saved`] says of a frame pointer that was not saved.
 pub(crate) const NOT_SAVED: i64 = -1;
 
 #[cfg(test)]
@@ -282,7 +294,8 @@ mod tests {
         // Where the frame pointer was saved is a negative number.
         for bits in (0..1_u32 << 19).filter(|bits| bits >> 2 & 32 != 0) {
             let rule = Packed::from_bits(bits);
-            let (words, saved) = Found::of(rule).words();
+            let (words, saved) = (Found::of(rule).words_above_sp(), Found::of(rule).saved());
+            assert_eq!(words, Found::of(rule).words_above_fp());
             let Unpacked::BySp { cfa, fp } = rule.unpacked() else { panic!("{bits:#x}") };
             assert_eq!(Found::of(rule).base(), Base::Sp);
             assert_eq!((words * 8, saved * -8), (cfa, fp.cast_signed()), "{bits:#x}");

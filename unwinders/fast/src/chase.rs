@@ -274,15 +274,14 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         let Ground { cache, budget, .. } = self.ground;
         let mut index = self.index;
         let next = loop {
-            let (above, saved) = found.words();
-            // Words have 11 bits: nothing wraps that is not looked at.
-            let (by_sp, by_fp) = (state.sp.wrapping_add(above * WORD), state.fp.wrapping_add(above * WORD));
+            let saved = found.saved();
             let followed = match found.base() {
-                Base::Sp => self.follow(&state, by_sp, saved, Used::Sp),
-                Base::Fp if by_fp.wrapping_add_signed(saved * 8) >= state.sp && by_fp.is_multiple_of(WORD) => {
-                    self.follow(&state, by_fp, saved, Used::Fp)
+                // One word at least above sp, which is at most the stack's end: nothing wraps.
+                Base::Sp => self.follow(state, state.sp.wrapping_add(found.words_above_sp() * WORD), saved, Used::Sp),
+                Base::Fp if self.is_above(&state, state.fp.wrapping_add(found.words_above_fp() * WORD), saved) => {
+                    self.follow(state, state.fp.wrapping_add(found.words_above_fp() * WORD), saved, Used::Fp)
                 }
-                Base::Fp | Base::Other => match self.step(&state, found.rule().unpacked()) {
+                Base::Fp | Base::Other => match self.step(state, found.rule().unpacked()) {
                     Next::Called(caller, arrival) => Some((caller, arrival)),
                     other => break other,
                 },
@@ -314,15 +313,21 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         ControlFlow::Continue(next)
     }
 
-    /// The caller of a frame with this canonical frame address above its own, whose frame pointer was saved so many words from
-    /// there, not below the stack pointer.
+    /// Whether a canonical frame address, and what is saved so many words from it, lie above a frame's stack pointer.
     #[inline(always)]
-    fn follow(&self, state: &State, cfa: u64, saved: i64, used: Used) -> Option<(State, Arrival)> {
-        if cfa > self.stack.high || cfa <= state.sp {
+    fn is_above(&self, state: &State, cfa: u64, saved: i64) -> bool {
+        cfa > state.sp && cfa.wrapping_add_signed(saved * 8) >= state.sp && cfa.is_multiple_of(WORD)
+    }
+
+    /// The caller of a frame with this canonical frame address above its stack pointer, whose frame pointer was saved so many
+    /// words from there.
+    #[inline(always)]
+    fn follow(&self, state: State, cfa: u64, saved: i64, used: Used) -> Option<(State, Arrival)> {
+        if cfa > self.stack.high {
             return None;
         }
         let slot = cfa.wrapping_add_signed(saved * 8);
-        let (pc, fp) = (self.ground.words.word(cfa - WORD)?, self.ground.words.word(slot)?);
+        let (pc, fp) = (self.ground.words.word(cfa.wrapping_sub(WORD))?, self.ground.words.word(slot)?);
         let key = Key::of_return(pc)?;
         let (fp, slot) = if saved == NOT_SAVED { (state.fp, 0) } else { (fp, slot) };
         Some((State { key, sp: cfa, fp }, Arrival { slot, used }))
@@ -399,12 +404,13 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         ControlFlow::Continue(last)
     }
 
-    /// To how many of these, from the first on, the words below them still lead.
+    /// To how many of these, from the first on, the words still lead that led there.
     #[inline(always)]
     fn same(&self, plain: &[Entry]) -> usize {
-        let differs = |entry: &Entry| match self.ground.words.word(entry.sp.wrapping_sub(WORD)) {
-            Some(word) => word ^ entry.key,
-            None => 1,
+        let word = |at: u64, was: u64| self.ground.words.word(at).map_or(1, |word| word ^ was);
+        let differs = |entry: &Entry| {
+            let returns = word(entry.sp.wrapping_sub(WORD), entry.key);
+            if entry.slot & CHECK == 0 { returns } else { returns | word(entry.slot & ADDRESS, entry.fp) }
         };
         // Four at a time: none of the loads waits for another.
         let (fours, _) = plain.as_chunks::<4>();
@@ -414,26 +420,15 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         same + rest.iter().take_while(|entry| differs(entry) == 0).count()
     }
 
-    /// Whether the word below a remembered frame still leads there.
-    #[inline(always)]
-    fn returns_to(&self, entry: &Entry) -> bool {
-        entry.sp <= self.stack.high && self.ground.words.word(entry.sp.wrapping_sub(WORD)) == Some(entry.key)
-    }
-
-    /// A remembered frame to which more than the return address led, if it is still the caller of `callee`.
+    /// A remembered frame to which the step must be made anew, if it is still the caller of `callee`.
     #[inline(never)]
     fn still(&mut self, callee: &Entry, entry: &Entry) -> Option<Passed> {
-        if self.index >= self.ground.budget {
+        if entry.slot & REDO == 0 || self.index >= self.ground.budget {
             return None;
-        }
-        if entry.slot & REDO == 0 {
-            let is_same = self.returns_to(entry)
-                && (entry.slot & CHECK == 0 || self.ground.words.word(entry.slot & ADDRESS) == Some(entry.fp));
-            return is_same.then(|| called(entry.key, entry.sp));
         }
         let before = (self.stack, self.signals);
         let callee = State { key: Key::of_bits(callee.key), sp: callee.sp, fp: callee.fp };
-        let (state, frame) = match self.step(&callee, self.find(callee.key)?.rule().unpacked()) {
+        let (state, frame) = match self.step(callee, self.find(callee.key)?.rule().unpacked()) {
             Next::Called(state, _) => (state, called(state.key.bits(), state.sp)),
             Next::Interrupted(state, _, passed) => (state, passed),
             Next::Root(_) | Next::Unsaid => return None,
@@ -472,7 +467,8 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
 
     /// Follows a rule that is not the usual one.
     #[inline(never)]
-    fn step(&mut self, state: &State, rule: Unpacked) -> Next {
+    fn step(&mut self, state: State, rule: Unpacked) -> Next {
+        let state = &state;
         match rule {
             Unpacked::BySp { cfa, fp } => self.called(state, state.sp.wrapping_add(cfa), fp, Used::Sp),
             Unpacked::ByFp { cfa, fp } => self.called(state, state.fp.wrapping_add(cfa), fp, Used::Fp),

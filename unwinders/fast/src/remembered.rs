@@ -34,7 +34,7 @@ pub(crate) const CHECK: u64 = 1 << 49;
 pub(crate) const REDO: u64 = 1 << 50;
 /// The rule at its pc took its frame pointer.
 const USES: u64 = 1 << 51;
-/// Where a slot says how many of the frames behind this one need nothing but their return address compared.
+/// Where a slot says to how many of the frames behind this one no step need be made anew.
 const PLAIN: u32 = 52;
 /// The address in a slot.
 pub(crate) const ADDRESS: u64 = (1 << 48) - 1;
@@ -132,7 +132,7 @@ pub(crate) trait Recall {
     fn meets(&mut self, state: &State, arrival: Arrival) -> Option<usize>;
     /// A remembered frame.
     fn entry(&self, at: usize) -> Option<Entry>;
-    /// Those behind it to which the return address alone leads, all on one stack.
+    /// Those behind it that need no step made anew, all on one stack.
     fn plain(&self, at: usize) -> &[Entry];
     /// From where both met to the last frame everything is as it was.
     fn joins(&mut self);
