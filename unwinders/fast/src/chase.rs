@@ -58,6 +58,16 @@ pub trait Take {
     /// The next one. Breaks off where no more are wanted.
     fn take(&mut self, frame: Passed) -> ControlFlow<()>;
 
+    /// Where pcs of frames that are called can be written, one after the other, if nothing else is kept of them.
+    #[inline(always)]
+    fn room(&mut self) -> Option<&mut [u64]> {
+        None
+    }
+
+    /// That so many were written there.
+    #[inline(always)]
+    fn took(&mut self, _count: usize) {}
+
     /// The next ones, called, each with its pc and stack pointer. How many of them were wanted.
     #[inline(always)]
     fn take_called(&mut self, frames: impl ExactSizeIterator<Item = (u64, u64)>) -> usize {
@@ -124,6 +134,16 @@ impl State {
         };
         Some(Self { key, sp: regs.get(arch_sp)?, fp: regs.get(arch_fp)? })
     }
+}
+
+/// Why the loop stopped behind a frame.
+enum Stopped {
+    /// Its rule is none of the usual, or that of its caller is not remembered.
+    Slow,
+    /// The previous trace came to it as well, at this place.
+    Met(usize),
+    /// No more frames are wanted than those before.
+    Full,
 }
 
 /// What one step came to.
@@ -271,46 +291,115 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
             let Some(rule) = self.find(again.key) else { return ControlFlow::Continue(Next::Unsaid) };
             (state, found) = (again, rule);
         }
-        let Ground { cache, budget, .. } = self.ground;
-        let mut index = self.index;
-        let next = loop {
-            let saved = found.saved();
-            let followed = match found.base() {
-                // One word at least above sp, which is at most the stack's end: nothing wraps.
-                Base::Sp => self.follow(state, state.sp.wrapping_add(found.words_above_sp() * WORD), saved, Used::Sp),
-                Base::Fp if self.is_above(&state, state.fp.wrapping_add(found.words_above_fp() * WORD), saved) => {
-                    self.follow(state, state.fp.wrapping_add(found.words_above_fp() * WORD), saved, Used::Fp)
-                }
-                Base::Fp | Base::Other => match self.step(state, found.rule().unpacked()) {
-                    Next::Called(caller, arrival) => Some((caller, arrival)),
-                    other => break other,
-                },
-            };
-            let Some((caller, arrival)) = followed else { break Next::Unsaid };
-            found = match cache.find(caller.key, self.generation) {
-                Some(found) => found,
-                None => match self.miss(caller.key) {
-                    Some(found) => found,
-                    None => break Next::Unsaid,
-                },
-            };
-            if index >= *budget {
-                break Next::Unsaid;
+        loop {
+            if M::REMEMBERS && found.base() != Base::Other {
+                memory.goes_on(&self.ground.words);
             }
-            state = caller;
-            take.take(called(state.key.bits(), state.sp))?;
-            index += 1;
-            if M::REMEMBERS {
-                self.index = index;
-                if let Some(again) = self.remember(&state, arrival, memory, take)? {
-                    let Some(rule) = self.find(again.key) else { return ControlFlow::Continue(Next::Unsaid) };
-                    (state, found) = (again, rule);
-                    index = self.index;
+            let stopped;
+            (state, found, stopped) = self.rush(state, found, memory, take);
+            let met = match stopped {
+                Stopped::Full => return ControlFlow::Break(()),
+                Stopped::Met(met) => Some(met),
+                Stopped::Slow => {
+                    let (caller, arrival) = match self.step(state, found.rule().unpacked()) {
+                        Next::Called(caller, arrival) => (caller, arrival),
+                        other => return ControlFlow::Continue(other),
+                    };
+                    let Some(rule) = self.find(caller.key) else { return ControlFlow::Continue(Next::Unsaid) };
+                    if self.is_spent() {
+                        return ControlFlow::Continue(Next::Unsaid);
+                    }
+                    (state, found) = (caller, rule);
+                    take.take(called(state.key.bits(), state.sp))?;
+                    self.index += 1;
+                    memory.goes_on(&self.ground.words);
+                    let met = memory.meets(&state, arrival);
+                    if met.is_none() {
+                        memory.note(&state, arrival);
+                    }
+                    met
                 }
+            };
+            if let Some(met) = met {
+                state = self.again(state, met, memory, take)?;
+                let Some(rule) = self.find(state.key) else { return ControlFlow::Continue(Next::Unsaid) };
+                found = rule;
             }
+        }
+    }
+
+    /// Passes frames that were called, as long as their rules are remembered and usual ones. The last of them, its rule, and
+    /// why it is the last.
+    #[inline(always)]
+    fn rush<M: Recall>(
+        &mut self,
+        state: State,
+        found: Found,
+        memory: &mut M,
+        take: &mut impl Take,
+    ) -> (State, Found, Stopped) {
+        let most = self.ground.budget.saturating_sub(self.index);
+        let (state, found, stopped, passed) = match take.room() {
+            Some(room) => {
+                let mut taken = 0;
+                let rushed = self.rush_into(state, found, memory, most, |pc, _| match room.get_mut(taken) {
+                    Some(place) => {
+                        *place = pc;
+                        taken += 1;
+                        true
+                    }
+                    None => false,
+                });
+                take.took(taken);
+                rushed
+            }
+            None => self.rush_into(state, found, memory, most, |pc, sp| take.take(called(pc, sp)).is_continue()),
         };
-        self.index = index;
-        ControlFlow::Continue(next)
+        self.index += passed;
+        (state, found, stopped)
+    }
+
+    /// Nothing is called in this loop that is not part of it, so that what it needs stays in registers.
+    #[inline(always)]
+    fn rush_into<M: Recall>(
+        &self,
+        mut state: State,
+        mut found: Found,
+        memory: &mut M,
+        most: usize,
+        mut take: impl FnMut(u64, u64) -> bool,
+    ) -> (State, Found, Stopped, usize) {
+        let (cache, generation) = (self.ground.cache, self.generation);
+        let mut passed = 0;
+        let stopped = loop {
+            let (cfa, used) = match found.base() {
+                // One word at least above sp, which is at most the stack's end: nothing wraps.
+                Base::Sp => (state.sp.wrapping_add(found.words_above_sp() * WORD), Used::Sp),
+                Base::Fp => {
+                    let cfa = state.fp.wrapping_add(found.words_above_fp() * WORD);
+                    if !self.is_above(&state, cfa, found.saved()) {
+                        break Stopped::Slow;
+                    }
+                    (cfa, Used::Fp)
+                }
+                Base::Other => break Stopped::Slow,
+            };
+            let Some((caller, arrival)) = self.follow(state, cfa, found.saved(), used) else { break Stopped::Slow };
+            let Some(rule) = cache.find(caller.key, generation) else { break Stopped::Slow };
+            if passed >= most {
+                break Stopped::Slow;
+            }
+            if !take(caller.key.bits(), caller.sp) {
+                break Stopped::Full;
+            }
+            passed += 1;
+            (state, found) = (caller, rule);
+            if let Some(met) = memory.meets(&state, arrival) {
+                break Stopped::Met(met);
+            }
+            memory.note(&state, arrival);
+        };
+        (state, found, stopped, passed)
     }
 
     /// Whether a canonical frame address, and what is saved so many words from it, lie above a frame's stack pointer.
@@ -343,10 +432,11 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         memory: &mut M,
         take: &mut impl Take,
     ) -> ControlFlow<(), Option<State>> {
+        memory.goes_on(&self.ground.words);
         match memory.meets(state, arrival) {
             Some(met) => self.again(*state, met, memory, take).map_continue(Some),
             None => {
-                memory.note(state, arrival, &self.ground.words);
+                memory.note(state, arrival);
                 ControlFlow::Continue(None)
             }
         }
