@@ -8,8 +8,8 @@ mod names;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.as_slice() {
-        [_, cold, whose, folder] if cold == "--cold" => names::cold(whose, folder),
-        _ => print!("{}", names::tables()?),
+        [_, cold, whose, folder] if cold == names::WORD => names::cold(whose, folder),
+        _ => print!("{}", names::tables()?.0),
     }
     Ok(())
 }
