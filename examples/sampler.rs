@@ -17,6 +17,8 @@ mod contender;
 mod framehop;
 #[path = "sampler/libunwind.rs"]
 mod libunwind;
+#[path = "sampler/pc.rs"]
+mod pc;
 #[path = "sampler/report.rs"]
 mod report;
 #[path = "sampler/surestack.rs"]
@@ -64,6 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(surestack::NAME) => profile::<surestack::Surestack>(surestack::NAME, &options),
         Some(framehop::NAME) => profile::<framehop::Framehop>(framehop::NAME, &options),
         Some(libunwind::NAME) => profile::<libunwind::Libunwind>(libunwind::NAME, &options),
+        Some(pc::NAME) => profile::<pc::Pc>(pc::NAME, &options),
         Some(other) => Err(format!("nobody is called {other}").into()),
     }
 }
@@ -72,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn everybody(options: &Options) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&options.out)?;
     println!("{}", report::HEADER);
-    for name in [surestack::NAME, framehop::NAME, libunwind::NAME] {
+    for name in [pc::NAME, surestack::NAME, framehop::NAME, libunwind::NAME] {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--by").arg(name).arg("--out").arg(&options.out);
         command.args(["--rounds", &rounds(options).to_string(), "--hertz", &options.hertz.to_string()]);

@@ -9,7 +9,11 @@ use std::time::Instant;
 /// So many rounds of all of it.
 #[inline(never)]
 pub fn work(rounds: u64, seed: u64) -> u64 {
-    (0..rounds).fold(0, |sum, number| sum ^ round(Numbers(seed * 1_000_003 + number + 1)))
+    let mut sum = 0;
+    for number in 1..=rounds {
+        sum ^= round(Numbers(seed * 1_000_003 + number));
+    }
+    sum
 }
 
 #[inline(never)]
