@@ -64,6 +64,28 @@ fn a_captured_trace_is_what_the_shadow_says_and_becomes_reliable_with_files() {
 }
 
 #[test]
+fn traces_that_are_judged_together_are_judged_as_each_alone() {
+    refresh();
+    let shadow = Shadow::new(0);
+    let mut traces: Vec<Trace> = vec![];
+    for depth in [3, 9, 1] {
+        shadow.descend(depth, &mut || traces.push(Trace::capture()));
+    }
+    // One that ended before its outermost frame.
+    let cut = std::cell::Cell::new(None);
+    shadow.descend(2, &mut || cut.set(Some(Trace::<4>::capture())));
+    let cut = cut.take().unwrap();
+    let together = Trace::judge_each(&traces).unwrap();
+    let alone: Vec<_> = traces.iter().map(|trace| trace.judge().unwrap()).collect();
+    assert_eq!(together, alone);
+    assert!(together.iter().all(|judged| judged.verdict == Verdict::Reliable), "{together:?}");
+    let believed: Vec<usize> = together.iter().map(|judged| judged.believed).collect();
+    assert_eq!(believed, traces.iter().map(Trace::depth).collect::<Vec<_>>());
+    let [one, other] = &Trace::judge_each([&cut, &cut]).unwrap()[..] else { panic!("two of two") };
+    assert_eq!((one.verdict, one), (Verdict::Unreliable, other));
+}
+
+#[test]
 fn capturing_allocates_nothing() {
     refresh();
     let mut trace: Trace = Trace::EMPTY;

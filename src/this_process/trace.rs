@@ -173,24 +173,32 @@ impl<const FRAMES: usize> Trace<FRAMES> {
 
     /// Judges again, with our files and memory: allocates, and reads them. Not for handlers.
     ///
+    /// Whether a thread's outermost frame is where it must be is known by its stack's mapping: the thread should not have
+    /// ended.
+    ///
     /// # Errors
     /// [`Error::Process`] when the process cannot read itself.
     pub fn judge(&self) -> Result<Judged, Error> {
-        super::refresh();
-        // By the thread that asks: the first one may have exited.
-        let process = StoppedProcess::open_by(std::process::id(), syscall::thread_id(), Find::default())?;
-        let snapshot = process.snapshot();
-        let evidence = FileEvidence::new(snapshot, Rc::new(Answers::default()));
-        let registry = Registry::default();
-        let target = Target {
-            arch: snapshot.arch,
-            memory: &*snapshot.memory,
-            modules: &snapshot.space,
-            stacks: &snapshot.space,
-            registry: &registry,
-            evidence: &evidence,
-            stop: Stop::default(),
-        };
+        with_files(|target, _| self.judged(target))
+    }
+
+    /// Judges several, in their order, and opens files once: what was proven of code for one need not be for the next.
+    ///
+    /// # Errors
+    /// As for [`Trace::judge`].
+    pub fn judge_each<'t>(traces: impl IntoIterator<Item = &'t Self>) -> Result<Vec<Judged>, Error> {
+        with_files(|target, answers| {
+            let judged = traces.into_iter().map(|trace| {
+                // The process runs on meanwhile.
+                super::refresh();
+                answers.ran_on();
+                trace.judged(target)
+            });
+            judged.collect()
+        })
+    }
+
+    fn judged(&self, target: &Target<'_>) -> Judged {
         let mut judge = Judge::new();
         let mut doubts = vec![];
         let mut take = |judge: &mut Judge| {
@@ -198,7 +206,7 @@ impl<const FRAMES: usize> Trace<FRAMES> {
             judge.forget();
         };
         for frame in self.frames() {
-            judge.see_noted(&target, frame);
+            judge.see_noted(target, frame);
             take(&mut judge);
         }
         let changed = self.generation != Some(super::modules().generation());
@@ -210,13 +218,13 @@ impl<const FRAMES: usize> Trace<FRAMES> {
                 take(&mut judge);
             }
         }
-        let verdict = judge.verdict(&target, self.end);
+        let verdict = judge.verdict(target, self.end);
         take(&mut judge);
         // A doubt for which there was no room was one all the same.
         let verdict = if self.verdict == Verdict::Unreliable { Verdict::Unreliable } else { verdict };
         doubts.sort_by_key(|doubted| doubted.frame);
         doubts.dedup();
-        Ok(Judged { verdict, doubts, believed: judge.believed() })
+        Judged { verdict, doubts, believed: judge.believed() }
     }
 }
 
@@ -226,6 +234,26 @@ impl<const FRAMES: usize> fmt::Debug for Trace<FRAMES> {
         write!(out, "thread {}, {:?}, {} frames: ", self.thread, self.verdict, self.depth)?;
         out.debug_list().entries(pcs).finish()
     }
+}
+
+/// Opens our files and memory for whoever judges.
+fn with_files<T>(judge: impl FnOnce(&Target<'_>, &Answers) -> T) -> Result<T, Error> {
+    super::refresh();
+    // By the thread that asks: the first one may have exited.
+    let process = StoppedProcess::open_by(std::process::id(), syscall::thread_id(), Find::default())?;
+    let snapshot = process.snapshot();
+    let answers = Rc::new(Answers::default());
+    let evidence = FileEvidence::new(snapshot, Rc::clone(&answers));
+    let target = Target {
+        arch: snapshot.arch,
+        memory: &*snapshot.memory,
+        modules: &snapshot.space,
+        stacks: &snapshot.space,
+        registry: &Registry::default(),
+        evidence: &evidence,
+        stop: Stop::default(),
+    };
+    Ok(judge(&target, &answers))
 }
 
 /// Keeps what comes.
