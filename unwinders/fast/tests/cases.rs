@@ -304,16 +304,18 @@ fn frames_may_be_as_large_as_a_rule_can_say_and_larger() {
 
 #[test]
 fn a_frame_pointer_that_was_saved_below_the_stack_pointer_is_not_read_there() {
-    let mut thread = Thread::new(&[Kind::Outermost, Kind::Fp(2, 9)]);
-    thread.words(SP - 0x40, &[7; 16]);
-    thread.words(SP + 8, &[inside(0)]);
-    assert_eq!(thread.depth(First { pc: inside(1), sp: SP, fp: SP, rbx: 0 }), 2);
+    for kind in [Kind::Fp(2, 9), Kind::Sp(2, Some(5))] {
+        let mut thread = Thread::new(&[Kind::Outermost, kind]);
+        thread.words(SP - 0x40, &[7; 16]);
+        thread.words(SP + 8, &[inside(0)]);
+        assert_eq!(thread.depth(First { pc: inside(1), sp: SP, fp: SP, rbx: 0 }), 2);
+    }
 }
 
 #[test]
 fn steps_to_lower_stacks_count_together_with_signals_towards_the_limit() {
     let (upper, lower) = (STACKS[0].start, STACKS[1].start);
-    for (hops, signals) in [(3, 4), (20, 31), (33, 31), (40, 20), (40, 30), (62, 1), (62, 3)] {
+    for (hops, signals) in [(3, 4), (20, 31), (33, 31), (40, 20), (40, 30), (62, 1), (62, 3), (0, 63), (0, 70)] {
         let mut thread = Thread::new(&[Kind::Outermost, Kind::Hop]);
         // Frames that lead up and down between two stacks, as those of coroutines do,
         let mut at = lower;
@@ -325,15 +327,17 @@ fn steps_to_lower_stacks_count_together_with_signals_towards_the_limit() {
             at = down;
         }
         // and then signals, each of which interrupted a frame below.
+        // so that no word of one that is looked at is another's,
+        const NEXT: u64 = 72;
         let mut context = STACKS[2].end - 320;
         thread.words(at, &[context]);
         thread.words(context - 8, &[TRAMPOLINE]);
         for signal in 1..=signals {
             let pc = if signal == signals { inside(0) } else { TRAMPOLINE };
-            for (offset, value) in [(168, pc), (160, context - 320), (120, 0), (184, 0x33)] {
+            for (offset, value) in [(168, pc), (160, context - NEXT), (120, 0), (184, 0x33)] {
                 thread.words(context + offset, &[value]);
             }
-            context -= 320;
+            context -= NEXT;
         }
         let depth = thread.depth(First { pc: inside(1), sp: lower, fp: 0, rbx: 0 });
         let all = usize::try_from(2 * hops + signals).unwrap() + 2;
