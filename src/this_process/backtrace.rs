@@ -126,6 +126,16 @@ impl Take for Pcs<'_> {
     }
 
     #[inline(always)]
+    fn room(&mut self) -> Option<&mut [u64]> {
+        Some(self.pcs.get_mut(self.depth..).unwrap_or_default())
+    }
+
+    #[inline(always)]
+    fn took(&mut self, count: usize) {
+        self.depth += count;
+    }
+
+    #[inline(always)]
     fn take_called(&mut self, frames: impl ExactSizeIterator<Item = (u64, u64)>) -> usize {
         let places = self.pcs.get_mut(self.depth..).unwrap_or_default();
         let taken = frames.len().min(places.len());

@@ -141,7 +141,9 @@ pub(crate) trait Recall {
     /// Takes the frame pointers of all frames from where both met to `last` from where they were saved.
     fn renews(&mut self, last: usize, words: &impl Words);
     /// A frame that was not remembered.
-    fn note(&mut self, state: &State, arrival: Arrival, words: &impl Words);
+    fn note(&mut self, state: &State, arrival: Arrival);
+    /// Frames come behind those that were all as they were: to be said before the first of them is met or noted.
+    fn goes_on(&mut self, words: &impl Words);
     /// What comes now was found in another way.
     fn stop(&mut self);
     /// The trace is over.
@@ -175,7 +177,9 @@ impl Recall for Forgetful {
     fn renews(&mut self, _last: usize, _words: &impl Words) {}
 
     #[inline(always)]
-    fn note(&mut self, _state: &State, _arrival: Arrival, _words: &impl Words) {}
+    fn note(&mut self, _state: &State, _arrival: Arrival) {}
+
+    fn goes_on(&mut self, _words: &impl Words) {}
 
     fn stop(&mut self) {}
 
@@ -275,11 +279,7 @@ impl Recall for Recalling<'_> {
     }
 
     #[inline(always)]
-    fn note(&mut self, state: &State, arrival: Arrival, words: &impl Words) {
-        if self.joined {
-            self.renews(DEPTH - 1, words);
-            self.keeps(DEPTH - 1);
-        }
+    fn note(&mut self, state: &State, arrival: Arrival) {
         if !self.open {
             return;
         }
@@ -294,6 +294,13 @@ impl Recall for Recalling<'_> {
                 self.made += 1;
             }
             None => self.open = false,
+        }
+    }
+
+    fn goes_on(&mut self, words: &impl Words) {
+        if self.joined {
+            self.renews(DEPTH - 1, words);
+            self.keeps(DEPTH - 1);
         }
     }
 
@@ -316,8 +323,7 @@ impl Recall for Recalling<'_> {
             let Some(entry) = memory.entries.get_mut(at) else { continue };
             // By its own rule, or by one above that has it from here.
             let needed = entry.slot & USES != 0 || caller.slot & NEEDED != 0 && caller.slot & ADDRESS == 0;
-            let plain =
-                if at + 1 == DEPTH || caller.slot & (CHECK | REDO) != 0 { 0 } else { (caller.slot >> PLAIN) + 1 };
+            let plain = if at + 1 == DEPTH || caller.slot & REDO != 0 { 0 } else { (caller.slot >> PLAIN) + 1 };
             let slot = entry.slot & (ADDRESS | REDO | USES) | plain << PLAIN;
             entry.slot = checked(if needed { slot | NEEDED } else { slot });
             caller = *entry;

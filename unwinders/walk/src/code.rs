@@ -29,6 +29,11 @@ impl Code {
         Self { bytes, length }
     }
 
+    /// Whether nothing of it can be read.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// Whether it begins with `form`, one byte at least.
     pub fn starts_with(&self, form: &[u8]) -> bool {
         // Nearly all code is told apart from nearly all forms by the first byte.
