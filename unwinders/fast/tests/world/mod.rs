@@ -307,11 +307,45 @@ pub fn agrees(world: &World, first: First, wanted: Wanted, layers: Layers<'_>) -
     full
 }
 
+/// Keeps pcs alone, in places of its own.
+struct Pcs {
+    places: Vec<u64>,
+    taken: usize,
+}
+
+impl Take for Pcs {
+    fn take(&mut self, frame: Passed) -> ControlFlow<()> {
+        let Some(place) = self.places.get_mut(self.taken) else { return ControlFlow::Break(()) };
+        *place = frame.pc.value();
+        self.taken += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn room(&mut self) -> Option<&mut [u64]> {
+        self.places.get_mut(self.taken..)
+    }
+
+    fn took(&mut self, count: usize) {
+        self.taken += count;
+    }
+}
+
+/// Holds the pcs of a chase that writes nothing else against those of the full walk.
+pub fn pcs_agree(world: &World, first: First, wanted: Wanted, layers: Layers<'_>) {
+    let what = layers.name();
+    let full = walked(world, first, wanted);
+    let mut pcs = Pcs { places: vec![0; wanted.frames.min(4096)], taken: 0 };
+    let end = handed(world, first, wanted, layers, &mut pcs);
+    let expected: Vec<u64> = full.frames.iter().map(|frame| frame.pc.value()).collect();
+    assert_eq!((&pcs.places[..pcs.taken], end), (&expected[..], full.end), "{what}: {first:x?} {wanted:?}");
+}
+
 /// Holds every way of a chase against the full walk: without a cache, with one that is cold and warm, and with the previous
 /// trace, twice.
 pub fn all_agree(world: &World, first: First, wanted: Wanted, cache: &Cache, previous: &mut Remembered) -> Seen {
     agrees(world, first, wanted, Layers::Rules);
     agrees(world, first, wanted, Layers::Memory(cache, previous));
     agrees(world, first, wanted, Layers::Cache(cache));
+    pcs_agree(world, first, wanted, Layers::Cache(cache));
     agrees(world, first, wanted, Layers::Memory(cache, previous))
 }
