@@ -2,11 +2,13 @@
 
 mod world;
 
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use surestack_drawing::cfi::debug_frame;
-use surestack_fast::{Cache, Remembered};
+use surestack_fast::{Cache, Passed, Remembered, Take};
 use world::code::{Code, GENERATED, Kind, TRAMPOLINE, function};
 use world::machine::{Machine, Random};
-use world::{First, Layers, STACKS, Wanted, World, agrees, all_agree};
+use world::{First, Layers, STACKS, Wanted, World, agrees, all_agree, handed};
 
 /// Where stacks are drawn: some words below the foot.
 const SP: u64 = STACKS[0].end - 0x800;
@@ -78,7 +80,7 @@ fn a_saved_frame_pointer_that_a_new_outer_frame_needs_is_the_one_of_that_trace()
     assert_eq!(thread.again(first), 5);
 }
 
-/// Code in which every function takes two words.
+/// Code in which functions take two words, or four.
 const PLAIN: &[Kind] = &[Kind::Outermost, Kind::Sp(2, None), Kind::Sp(4, None), Kind::Sp(2, None)];
 
 #[test]
@@ -113,7 +115,12 @@ fn nothing_is_remembered_while_nobody_can_say_which_modules_there_are() {
 
 /// A thread of so many calls of these functions in turn, on the first stack.
 fn called(kinds: &[Kind], calls: u64) -> (Thread, Machine) {
-    let (mut machine, mut random) = (Machine::new(World::new(Code::of(kinds))), Random(1));
+    called_from(kinds, calls, 1)
+}
+
+/// The same from other places.
+fn called_from(kinds: &[Kind], calls: u64, places: u64) -> (Thread, Machine) {
+    let (mut machine, mut random) = (Machine::new(World::new(Code::of(kinds))), Random(places));
     let count = u64::try_from(kinds.len()).unwrap();
     for call in 0..calls {
         machine.call(1 + call % (count - 1), &mut random);
@@ -239,7 +246,7 @@ fn nothing_is_read_below_the_first_stack_pointer_whatever_a_signal_frame_says() 
 #[test]
 fn another_stack_at_the_same_addresses_has_its_own_frames() {
     let (mut thread, machine) = called(MIXED, 11);
-    let (_, other) = called(&[&MIXED[..2], &MIXED[3..4], &MIXED[2..3], &MIXED[4..]].concat(), 11);
+    let (_, other) = called_from(MIXED, 11, 2);
     let worlds = [machine, other].map(|machine| (machine.world.words, machine.now));
     for _ in 0..3 {
         for (words, first) in &worlds {
@@ -297,16 +304,18 @@ fn frames_may_be_as_large_as_a_rule_can_say_and_larger() {
 
 #[test]
 fn a_frame_pointer_that_was_saved_below_the_stack_pointer_is_not_read_there() {
-    let mut thread = Thread::new(&[Kind::Outermost, Kind::Fp(2, 9)]);
-    thread.words(SP - 0x40, &[7; 16]);
-    thread.words(SP + 8, &[inside(0)]);
-    assert_eq!(thread.depth(First { pc: inside(1), sp: SP, fp: SP, rbx: 0 }), 2);
+    for kind in [Kind::Fp(2, 9), Kind::Sp(2, Some(5))] {
+        let mut thread = Thread::new(&[Kind::Outermost, kind]);
+        thread.words(SP - 0x40, &[7; 16]);
+        thread.words(SP + 8, &[inside(0)]);
+        assert_eq!(thread.depth(First { pc: inside(1), sp: SP, fp: SP, rbx: 0 }), 2);
+    }
 }
 
 #[test]
 fn steps_to_lower_stacks_count_together_with_signals_towards_the_limit() {
     let (upper, lower) = (STACKS[0].start, STACKS[1].start);
-    for (hops, signals) in [(3, 4), (20, 31), (33, 31), (40, 20), (40, 30), (62, 1), (62, 3)] {
+    for (hops, signals) in [(3, 4), (20, 31), (33, 31), (40, 20), (40, 30), (62, 1), (62, 3), (0, 63), (0, 70)] {
         let mut thread = Thread::new(&[Kind::Outermost, Kind::Hop]);
         // Frames that lead up and down between two stacks, as those of coroutines do,
         let mut at = lower;
@@ -318,18 +327,92 @@ fn steps_to_lower_stacks_count_together_with_signals_towards_the_limit() {
             at = down;
         }
         // and then signals, each of which interrupted a frame below.
+        // so that no word of one that is looked at is another's,
+        const NEXT: u64 = 72;
         let mut context = STACKS[2].end - 320;
         thread.words(at, &[context]);
         thread.words(context - 8, &[TRAMPOLINE]);
         for signal in 1..=signals {
             let pc = if signal == signals { inside(0) } else { TRAMPOLINE };
-            for (offset, value) in [(168, pc), (160, context - 320), (120, 0), (184, 0x33)] {
+            for (offset, value) in [(168, pc), (160, context - NEXT), (120, 0), (184, 0x33)] {
                 thread.words(context + offset, &[value]);
             }
-            context -= 320;
+            context -= NEXT;
         }
         let depth = thread.depth(First { pc: inside(1), sp: lower, fp: 0, rbx: 0 });
         let all = usize::try_from(2 * hops + signals).unwrap() + 2;
         assert_eq!(depth == all, hops + signals < 64, "{hops} {signals}: {depth}");
+    }
+}
+
+/// Has enough of it after some frames, and says so in the worst way.
+struct Impatient(usize);
+
+impl Take for Impatient {
+    fn take(&mut self, _frame: Passed) -> ControlFlow<()> {
+        self.0 = self.0.checked_sub(1).unwrap_or_else(|| resume_unwind(Box::new(())));
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn a_trace_that_is_left_in_the_middle_leaves_nothing_behind() {
+    let (mut thread, machine) = called(MIXED, 400);
+    let (first, words) = (machine.now, machine.world.words);
+    let other = called_from(MIXED, 400, 2).1;
+    let wanted = Wanted { budget: 4096, ..Wanted::ALL };
+    for frames in (0..400).step_by(13) {
+        let (cache, previous) = (&thread.cache, &mut thread.previous);
+        thread.world.words = words.clone();
+        agrees(&thread.world, first, wanted, Layers::Memory(cache, previous));
+        thread.world.words = other.world.words.clone();
+        let left = catch_unwind(AssertUnwindSafe(|| {
+            handed(&thread.world, other.now, wanted, Layers::Memory(cache, previous), &mut Impatient(frames))
+        }));
+        assert!(left.is_err());
+        agrees(&thread.world, other.now, wanted, Layers::Memory(cache, previous));
+    }
+}
+
+#[test]
+fn nothing_is_read_beyond_the_stack_as_it_is_now() {
+    for kinds in [&MIXED[..4], MIXED] {
+        let (mut thread, machine) = called(kinds, 11);
+        thread.world.words = machine.world.words;
+        for caller in machine.callers {
+            thread.depth(machine.now);
+            // It ends in the middle of what was seen before.
+            thread.world.high = caller.sp - 8;
+            thread.depth(machine.now);
+            thread.world.high = STACKS[0].end;
+        }
+    }
+}
+
+#[test]
+fn a_stack_of_more_frames_than_are_remembered_is_traced_to_its_end() {
+    let kinds = [
+        Kind::Outermost,
+        Kind::Sp(1, None),
+        Kind::Sp(1, None),
+        Kind::Sp(3, Some(2)),
+        Kind::Sp(1, None),
+        Kind::Fp(2, 2),
+    ];
+    let (mut thread, machine) = called(&kinds, 1000);
+    thread.world = machine.world;
+    let wanted = Wanted { budget: 4096, ..Wanted::ALL };
+    let mut random = Random(5);
+    for round in 0..120 {
+        // Some frames more or less than the last time.
+        let first = machine.callers[machine.callers.len() - 1 - 7 * (round % 5)];
+        let caller = machine.callers[usize::try_from(random.below(999)).unwrap()];
+        let address = caller.sp - 8 * (1 + random.below(2));
+        let value = random.one(&[inside(1), inside(5), first.sp, 0, thread.world.at(address)]);
+        let old = thread.world.put(address, value);
+        agrees(&thread.world, first, wanted, Layers::Memory(&thread.cache, &mut thread.previous));
+        thread.world.put(address, old);
+        let all = agrees(&thread.world, first, wanted, Layers::Memory(&thread.cache, &mut thread.previous));
+        assert!(all.frames.len() > 900);
     }
 }
