@@ -17,7 +17,8 @@ impl Code {
     pub fn at(memory: &dyn Memory, address: u64) -> Self {
         let mut bytes = [0; Self::LONGEST];
         // All at once where it can be; a mapping may end behind a trampoline. Most often all can be read, or nothing.
-        let mut can_read = |length: usize| bytes.get_mut(..length).is_some_and(|into| memory.read(address, into).is_ok());
+        let mut can_read =
+            |length: usize| bytes.get_mut(..length).is_some_and(|into| memory.read(address, into).is_ok());
         let length = if !can_read(1) {
             0
         } else if can_read(Self::LONGEST) {

@@ -77,7 +77,7 @@ pub fn measure(name: &str, path: &Path, set: Set) -> Result<Tally> {
     for code in object.code.clone() {
         let addresses = code.flat_map(|linked| [CodeAddress::Exact(linked), CodeAddress::Return(linked)]);
         for pc in addresses.step_by(usize::try_from(every).unwrap_or(1)) {
-            if tally.followed % STACK == 0 {
+            if tally.followed.is_multiple_of(STACK) {
                 object.fill(&mut random);
             }
             follower.follow(&mut object, pc, &mut random, &mut tally);
@@ -190,7 +190,7 @@ impl Follower {
             let start = Start { pc: at, sp, fp, stack, regs: move || regs };
             let mut fast = Seen::default();
             let mut chase = Chase::new(&ground, &start);
-            fast.end = if tally.followed % 2 == 0 {
+            fast.end = if tally.followed.is_multiple_of(2) {
                 chase.run_again(&mut self.previous, &mut fast)
             } else {
                 chase.run(&mut fast)
