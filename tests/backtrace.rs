@@ -1,7 +1,7 @@
 //! A backtrace of one's own: the frames of the full walk, at any time, whatever it interrupts.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
-use std::arch::asm;
+use std::arch::global_asm;
 use std::ffi::c_void;
 use std::hint::black_box;
 use std::sync::Mutex;
@@ -99,6 +99,37 @@ fn each_of_two_stacks_that_take_turns_keeps_its_frames() {
     assert!(depths.is_sorted() && depths[23] >= depths[0] + 23, "{depths:?}");
 }
 
+// The trap flag, set and taken back, with unwind information that is right at each instruction.
+global_asm!(
+    ".type trap_each_instruction,@function",
+    "trap_each_instruction:",
+    ".cfi_startproc",
+    "pushfq",
+    ".cfi_adjust_cfa_offset 8",
+    "or qword ptr [rsp], 0x100",
+    "popfq",
+    ".cfi_adjust_cfa_offset -8",
+    "ret",
+    ".cfi_endproc",
+    ".size trap_each_instruction, . - trap_each_instruction",
+    ".type trap_no_more,@function",
+    "trap_no_more:",
+    ".cfi_startproc",
+    "pushfq",
+    ".cfi_adjust_cfa_offset 8",
+    "and qword ptr [rsp], ~0x100",
+    "popfq",
+    ".cfi_adjust_cfa_offset -8",
+    "ret",
+    ".cfi_endproc",
+    ".size trap_no_more, . - trap_no_more",
+);
+
+unsafe extern "C" {
+    fn trap_each_instruction();
+    fn trap_no_more();
+}
+
 /// What the handler checks, and what it found.
 static EXPECTED: AtomicPtr<Vec<CodeAddress>> = AtomicPtr::new(std::ptr::null_mut());
 static STEPS: AtomicUsize = AtomicUsize::new(0);
@@ -155,11 +186,11 @@ fn whoever_interrupts_a_backtrace_at_any_instruction_takes_one_and_spoils_none()
                     // Those of the callers do not change.
                     expected = before[1..].to_vec();
                     EXPECTED.store(&raw mut expected, Ordering::Relaxed);
-                    // SAFETY: sets the trap flag, for which there is a handler, and takes it back; the stack is as it was.
-                    unsafe { asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
+                    // SAFETY: there is a handler for the traps, and they are taken back.
+                    unsafe { trap_each_instruction() };
                     backtrace.capture_here();
                     // SAFETY: as above.
-                    unsafe { asm!("pushfq", "and qword ptr [rsp], ~0x100", "popfq") };
+                    unsafe { trap_no_more() };
                     assert_eq!(pcs(&backtrace)[1..], before[1..], "what was interrupted");
                 });
             }
