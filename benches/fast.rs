@@ -14,6 +14,8 @@ mod gates;
 mod instructions;
 #[path = "fast/measure.rs"]
 mod measure;
+#[path = "fast/names.rs"]
+mod names;
 #[path = "fast/processes.rs"]
 mod processes;
 #[path = "fast/programs.rs"]
@@ -39,6 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         [instructions::WORD, contender, stacks] => return instructions::run(contender, stacks),
+        [names::WORD, whose, folder] => {
+            names::cold(whose, folder);
+            return Ok(());
+        }
         [word, contender] if *word == Kind::First.word() => return processes::run(Kind::First, contender),
         [word, contender] if *word == Kind::Many.word() => return processes::run(Kind::Many, contender),
         _ => {}

@@ -28,6 +28,7 @@ use surestack_module_map::{Block, ModuleMap, Record, Slots, Symbols};
 
 pub use backtrace::{Backtrace, Layers};
 pub use compiler::CompiledModule;
+pub use known_code::KnownCode;
 pub use stacks::{KnownThread, know_this_thread};
 pub use tables::{NoTable, compile};
 

@@ -66,8 +66,12 @@ pub fn cold(whose: &str, folder: &str) {
     println!("{}", cpu() - begun);
 }
 
-/// The table: who names, how much, and in which time. The program that calls this gives `--cold WHO FOLDER` to [`cold`].
-pub fn tables() -> Result<String, Box<dyn Error>> {
+/// What tells the program that calls [`tables`] to call [`cold`], with what follows.
+pub const WORD: &str = "--cold";
+
+/// The table: who names, how much, and in which time; and our milliseconds, cold and warm. The program that calls this gives
+/// `--cold WHO FOLDER` to [`cold`].
+pub fn tables() -> Result<(String, [f64; 2]), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("surestack-names-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let table = table(&folder);
@@ -75,14 +79,14 @@ pub fn tables() -> Result<String, Box<dyn Error>> {
     table
 }
 
-fn table(folder: &Path) -> Result<String, Box<dyn Error>> {
+fn table(folder: &Path) -> Result<(String, [f64; 2]), Box<dyn Error>> {
     let pcs = stack(folder);
     let mut names = Names::new();
     let said = CONTENDERS.map(|whose| name(whose, &mut names, &pcs));
     let mut times = CONTENDERS.map(|_| [const { Vec::new() }; 2]);
     for _ in 0..ROUNDS {
         for (whose, [cold, warm]) in CONTENDERS.iter().zip(&mut times) {
-            let child = Command::new(std::env::current_exe()?).args(["--cold", whose]).arg(folder).output()?;
+            let child = Command::new(std::env::current_exe()?).args([WORD, whose]).arg(folder).output()?;
             cold.push(String::from_utf8(child.stdout)?.trim().parse()?);
             let begun = cpu();
             black_box(name(whose, &mut names, &pcs));
@@ -90,7 +94,7 @@ fn table(folder: &Path) -> Result<String, Box<dyn Error>> {
         }
     }
     let times = times.map(|both| both.map(|times| median(times) / 1e6));
-    let [_, [peer_cold, peer_warm]] = times;
+    let [ours, [peer_cold, peer_warm]] = times;
     let mut text = String::from(
         "| a trace with names | frames | functions | of them with a line | cold, ms | of `backtrace` | warm, ms | of `backtrace` |\n\
          |---|--:|--:|--:|--:|--:|--:|--:|\n",
@@ -102,7 +106,7 @@ fn table(folder: &Path) -> Result<String, Box<dyn Error>> {
             "| {whose} | {frames} | {functions} | {lines} | {cold:.1} | {of_cold:.3} | {warm:.4} | {of_warm:.6} |"
         )?;
     }
-    Ok(text)
+    Ok((text, ours))
 }
 
 /// Nanoseconds that this thread has run.

@@ -84,7 +84,7 @@ fn first(contender: &Contender) -> Result<(), Box<dyn Error>> {
         let times = [prepared, first, second, first_by_clock].map(|time| time.as_nanos() as f64 / 1000.0);
         times.iter().for_each(|time| print!("{time} "));
     });
-    let figure = seen.figure();
+    let figure = seen.figure(&seen);
     println!("{} {}", figure.found, figure.truth);
     Ok(())
 }
@@ -103,7 +103,7 @@ fn again_and_again(contender: &Contender) -> Result<(), Box<dyn Error>> {
     }
     let passes = seen.turns();
     let settled = median(passes.get(SETTLED..).unwrap_or_default());
-    let figure = seen.figure();
+    let figure = seen.figure(&seen);
     println!("{} {} {settled} {} {}", passes[0], passes[1], figure.found, figure.truth);
     Ok(())
 }

@@ -33,6 +33,8 @@ impl Both {
 pub struct Figure {
     /// For a frame.
     pub nanoseconds: f64,
+    /// The same beside the raw chase, which is the first contender: the median of the ratios of each round.
+    pub beside_raw: f64,
     /// True return addresses that it found, and that there were, of one stack on average.
     pub found: f64,
     pub truth: f64,
@@ -72,9 +74,15 @@ impl Seen {
         &self.turns
     }
 
-    pub fn figure(&self) -> Figure {
+    pub fn figure(&self, raw: &Self) -> Figure {
         let average = |count: usize| count as f64 / self.stacks as f64;
-        Figure { nanoseconds: median(&self.turns), found: average(self.found), truth: average(self.truth) }
+        let ratios: Vec<f64> = self.turns.iter().zip(&raw.turns).map(|(mine, raw)| mine / raw).collect();
+        Figure {
+            nanoseconds: median(&self.turns),
+            beside_raw: median(&ratios),
+            found: average(self.found),
+            truth: average(self.truth),
+        }
     }
 }
 
@@ -104,7 +112,7 @@ pub fn repeated(
             });
         }
     }
-    seen.iter().map(Seen::figure).collect()
+    seen.iter().map(|one| one.figure(&seen[0])).collect()
 }
 
 /// As many traces as fill a turn.
@@ -131,7 +139,7 @@ pub fn varied(contenders: &[Contender], both: &Both, effort: Effort, ticks: &Tic
             seen.turn(turn);
         }
     }
-    seen.iter().map(Seen::figure).collect()
+    seen.iter().map(|one| one.figure(&seen[0])).collect()
 }
 
 /// Nanoseconds a frame, of stacks that are traced once each: of all but the slowest of twenty, for somebody else may

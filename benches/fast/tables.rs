@@ -4,6 +4,7 @@ use crate::contenders::{self, Contender, ours};
 use crate::gates;
 use crate::instructions::{Stacks, counted};
 use crate::measure::{Effort, Ticks};
+use crate::names;
 use crate::processes::{Kind, medians};
 use crate::programs::{Link, Programs};
 use crate::repeated::{Both, Figure, repeated, varied};
@@ -129,12 +130,15 @@ pub fn tables(effort: Effort, only: &str) -> Result<String, Box<dyn Error>> {
     say("look-ups of modules");
     let mut look_ups = Vec::new();
     let ratios = scaling::tables(&mut look_ups, effort.look_ups, &[])?;
+    say("names");
+    let (named, milliseconds) = names::tables()?;
     let mut text = String::new();
-    gates::table(&mut text, &rows, &cold, ratios)?;
+    gates::table(&mut text, &rows, &cold, ratios, milliseconds)?;
     warm(&mut text, &rows)?;
     once(&mut text, &cold)?;
     threads(&mut text, &rows)?;
     text.push_str(&String::from_utf8(look_ups)?);
+    writeln!(text, "\n{named}")?;
     Ok(text)
 }
 
@@ -144,14 +148,13 @@ fn found(found: f64, truth: f64) -> String {
     if truth - found > 0.001 { format!("**{numbers}**") } else { numbers }
 }
 
-fn cell(figure: &Figure, raw: &Figure) -> String {
-    let Figure { nanoseconds, found: seen, truth } = figure;
-    format!("{nanoseconds:.1} · {:.1} × · {}", nanoseconds / raw.nanoseconds, found(*seen, *truth))
+fn cell(figure: &Figure) -> String {
+    let Figure { nanoseconds, beside_raw, found: seen, truth } = figure;
+    format!("{nanoseconds:.1} · {beside_raw:.1} × · {}", found(*seen, *truth))
 }
 
 /// Nanoseconds a frame, beside those of the chase, and what was found.
 fn warm(text: &mut String, rows: &[Row]) -> Result<(), Box<dyn Error>> {
-    let raw = rows.first().ok_or("nobody to compare with")?;
     let titles = REPEATED.map(|(title, _)| title).join(" | ");
     writeln!(
         text,
@@ -160,8 +163,8 @@ fn warm(text: &mut String, rows: &[Row]) -> Result<(), Box<dyn Error>> {
     writeln!(text, "|---|{}", "--:|".repeat(REPEATED.len() + 3))?;
     for row in rows {
         write!(text, "| {} |", row.contender.name)?;
-        for (figure, raw) in row.repeated.iter().zip(&raw.repeated).chain([(&row.varied, &raw.varied)]) {
-            write!(text, " {} |", cell(figure, raw))?;
+        for figure in row.repeated.iter().chain([&row.varied]) {
+            write!(text, " {} |", cell(figure))?;
         }
         for count in row.instructions {
             write!(text, " {} |", count.map_or_else(|| "no valgrind".to_owned(), |count| format!("{count:.1}")))?;
@@ -194,10 +197,10 @@ fn threads(text: &mut String, rows: &[Row]) -> fmt::Result {
         write!(text, " {threads}{} |", loader.title())?;
     }
     writeln!(text, "\n|---|{}", "--:|".repeat(SETTINGS.len()))?;
-    for Row { contender, rates: [one, others @ ..], .. } in rows {
-        write!(text, "| {} | {:.1} |", contender.name, one / 1000.0)?;
-        for rate in others {
-            write!(text, " {:.2} × |", rate / one)?;
+    for Row { contender, rates, .. } in rows {
+        write!(text, "| {} | {:.1} |", contender.name, rates.one / 1000.0)?;
+        for ratio in rates.beside_one.iter().skip(1) {
+            write!(text, " {ratio:.2} × |")?;
         }
         writeln!(text)?;
     }

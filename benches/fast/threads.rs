@@ -40,8 +40,13 @@ pub const SETTINGS: [(usize, Loader); 6] = [
     (2, Loader::Churns),
 ];
 
-/// Traces a second of CPU time, summed over the threads, in each of the settings.
-pub type Rates = [f64; SETTINGS.len()];
+/// Traces a second of CPU time.
+pub struct Rates {
+    /// Of one thread.
+    pub one: f64,
+    /// In each of the settings, summed over its threads, beside one thread in the same round.
+    pub beside_one: [f64; SETTINGS.len()],
+}
 
 pub fn rates(contenders: &[Contender], both: &Both, effort: Effort) -> Result<Vec<Rates>, Box<dyn Error>> {
     let library = Library::build()?;
@@ -55,7 +60,14 @@ pub fn rates(contenders: &[Contender], both: &Both, effort: Effort) -> Result<Ve
             churn.map(Churn::end);
         }
     }
-    Ok(seen.iter().map(|settings| settings.each_ref().map(|rates| median(rates))).collect())
+    let rates = |settings: &[Vec<f64>; SETTINGS.len()]| {
+        let beside_one = |rates: &Vec<f64>| {
+            let ratios: Vec<f64> = rates.iter().zip(&settings[0]).map(|(rate, one)| rate / one).collect();
+            median(&ratios)
+        };
+        Rates { one: median(&settings[0]), beside_one: settings.each_ref().map(beside_one) }
+    };
+    Ok(seen.iter().map(rates).collect())
 }
 
 /// The sum of what so many threads reach at once.

@@ -29,8 +29,12 @@ const INLINED: usize = 256;
 /// How long a table of abbreviations is taken to be at first.
 const ABBREVIATIONS: usize = 4 << 10;
 
-/// A unit, and what it takes to read it.
-type Part<'s> = (Rc<Dwarf<Slice<'s>>>, UnitHeader<Slice<'s>>, Arc<Abbreviations>);
+/// What it takes to read a unit.
+struct Readable<'s> {
+    dwarf: Rc<Dwarf<Slice<'s>>>,
+    header: UnitHeader<Slice<'s>>,
+    abbreviations: Arc<Abbreviations>,
+}
 
 /// The debug information of one file.
 pub(super) struct Debug<'s> {
@@ -125,12 +129,12 @@ impl<'s> Debug<'s> {
     }
 
     fn read_unit(&self, offset: usize) -> Option<Unit<'s>> {
-        let (dwarf, header, abbreviations) = if self.sections.is_unpacked_by_parts() {
+        let Readable { dwarf, header, abbreviations } = if self.sections.is_unpacked_by_parts() {
             self.part(offset)?
         } else {
             let (_, dwarf) = self.all_units();
             let header = dwarf.debug_info.header_from_offset(DebugInfoOffset(offset)).ok()?;
-            (Rc::clone(dwarf), header, dwarf.abbreviations(&header).ok()?)
+            Readable { dwarf: Rc::clone(dwarf), header, abbreviations: dwarf.abbreviations(&header).ok()? }
         };
         // What the file shares with others is not looked up here, and a unit of DWARF 2 tells only one of its ranges: the
         // index of the whole file knows the others.
@@ -141,7 +145,7 @@ impl<'s> Debug<'s> {
     }
 
     /// One unit, and no more of the large sections than it needs, if it does not refer to others.
-    fn part(&self, offset: usize) -> Option<Part<'s>> {
+    fn part(&self, offset: usize) -> Option<Readable<'s>> {
         let info = Slice::new(self.sections.unit(offset)?, LittleEndian);
         let mut dwarf = self.load(|id| match id {
             SectionId::DebugInfo => info,
@@ -168,7 +172,7 @@ impl<'s> Debug<'s> {
         if let Some(at) = heads::lines(&header, &abbreviations) {
             dwarf.debug_line = self.sections.lines_with(at.0)?.into();
         }
-        Some((Rc::new(dwarf), header, Arc::new(abbreviations)))
+        Some(Readable { dwarf: Rc::new(dwarf), header, abbreviations: Arc::new(abbreviations) })
     }
 
     /// The unit with the entry at an offset in `.debug_info`.

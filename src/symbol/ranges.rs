@@ -72,7 +72,7 @@ impl Ranges {
         found
     }
 
-    /// Whether anything is said of the unit that begins there.
+    /// Where the units begin whose code is known, some more than once.
     pub fn units(&self) -> impl Iterator<Item = usize> {
         self.ranges.iter().map(|range| range.unit)
     }

@@ -34,22 +34,22 @@ impl<const FRAMES: usize> Backtrace<FRAMES> {
     /// The same, in memory that is there already.
     #[inline(always)]
     pub fn capture_here(&mut self) {
-        self.from_here(&here_words());
+        self.walk_here(&here_words());
     }
 
     /// The same with some layers of the fast path left out, for whoever measures them. The frames are the same.
     #[inline(always)]
     pub fn capture_with(&mut self, layers: Layers) {
-        self.from_here_with(&here_words(), layers);
+        self.walk_here_with(&here_words(), layers);
     }
 
     #[inline(never)]
-    fn from_here(&mut self, here: &HereWords) {
+    fn walk_here(&mut self, here: &HereWords) {
         self.walk(here.first(), || here.registers(), Layers::All);
     }
 
     #[inline(never)]
-    fn from_here_with(&mut self, here: &HereWords, layers: Layers) {
+    fn walk_here_with(&mut self, here: &HereWords, layers: Layers) {
         self.walk(here.first(), || here.registers(), layers);
     }
 
@@ -123,6 +123,16 @@ impl Take for Pcs<'_> {
         };
         self.depth += 1;
         ControlFlow::Continue(())
+    }
+
+    #[inline(always)]
+    fn room(&mut self) -> Option<&mut [u64]> {
+        Some(self.pcs.get_mut(self.depth..).unwrap_or_default())
+    }
+
+    #[inline(always)]
+    fn took(&mut self, count: usize) {
+        self.depth += count;
     }
 
     #[inline(always)]

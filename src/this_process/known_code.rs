@@ -15,29 +15,33 @@ use surestack_module_map::Record;
 pub struct KnownCode(Vec<u64>);
 
 impl KnownCode {
+    /// In pieces of code, each with its linked address.
+    pub fn in_code<'c>(code: impl IntoIterator<Item = (u64, &'c [u8])>) -> Self {
+        let mut places = vec![];
+        code.into_iter().for_each(|(address, text)| find(text, address, &mut places));
+        places.sort_unstable();
+        Self(places)
+    }
+
     /// Of the file of a module, if it is the one that is mapped: its build ID says so. The vDSO, which has no file, lies in
     /// memory for ever.
     pub fn of(record: &Record) -> Option<Self> {
-        let mut places = vec![];
         if record.path.starts_with(b"linux-vdso") || record.path.starts_with(b"linux-gate") {
-            for &(low, high) in record.code {
+            let text = |&(low, high): &(u64, u64)| {
                 let (start, length) = (usize::try_from(low).ok()?, usize::try_from(high - low).ok()?);
                 // SAFETY: the kernel's pages, which nobody takes away.
                 let text =
                     unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(start), length) };
-                find(text, low.wrapping_sub(record.bias), &mut places);
-            }
-        } else {
-            let file = opened(record.path, record.build_id)?;
-            let header = FileHeader64::<LE>::parse(&*file).ok()?;
-            for segment in header.program_headers(LE, &*file).ok()? {
-                if segment.p_type(LE) == PT_LOAD && segment.p_flags(LE) & PF_X != 0 {
-                    find(segment.data(LE, &*file).ok()?, segment.p_vaddr(LE), &mut places);
-                }
-            }
+                Some((low.wrapping_sub(record.bias), text))
+            };
+            return Some(Self::in_code(record.code.iter().map(text).collect::<Option<Vec<_>>>()?));
         }
-        places.sort_unstable();
-        Some(Self(places))
+        let file = opened(record.path, record.build_id)?;
+        let header = FileHeader64::<LE>::parse(&*file).ok()?;
+        let segments = header.program_headers(LE, &*file).ok()?;
+        let code = segments.iter().filter(|segment| segment.p_type(LE) == PT_LOAD && segment.p_flags(LE) & PF_X != 0);
+        let text = code.map(|segment| Some((segment.p_vaddr(LE), segment.data(LE, &*file).ok()?)));
+        Some(Self::in_code(text.collect::<Option<Vec<_>>>()?))
     }
 
     /// Whether one of them is in a range.

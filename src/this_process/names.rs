@@ -108,3 +108,21 @@ fn loaded(record: &Record) -> LoadedModule {
         identity: Identity::Missing,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_is_not_loaded_any_more_is_dropped_and_the_others_stay() {
+        let here = u64::try_from((Names::new as fn() -> Names as *const ()).addr()).unwrap();
+        let mut names = Names::new();
+        assert!(names.of(&[CodeAddress::Exact(here)])[0].function().is_some());
+        let own = *names.modules.keys().next().unwrap();
+        let gone = Held::open(names.modules[&own].module().as_ref().clone(), &names.find);
+        names.modules.insert(16, gone);
+        names.generation = None;
+        assert!(names.of(&[]).is_empty());
+        assert_eq!(names.modules.keys().copied().collect::<Vec<_>>(), [own]);
+    }
+}

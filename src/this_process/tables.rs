@@ -61,9 +61,11 @@ impl Rows {
         };
         // What an entry does not cover that the search leads to it for is nobody's, but gimli's `.debug_frame`, which no
         // module of ours has in memory.
+        let nobodys = |from, to| if asks(from, to) { Ruled::Ask } else { Ruled::Nothing };
         let (from, to) = (function.start.max(start), function.end.min(next));
-        if from > start {
-            self.push(start, Ruled::Nothing);
+        // An entry without code ends the one before it all the same.
+        if from > start || from >= to {
+            self.push(start, nobodys(start, if from < to { from } else { next }));
         }
         if from >= to {
             return;
@@ -81,7 +83,7 @@ impl Rows {
             self.push(from, Ruled::Ask);
         }
         if to < next {
-            self.push(to, Ruled::Nothing);
+            self.push(to, nobodys(to, next));
         }
     }
 

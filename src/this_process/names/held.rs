@@ -6,6 +6,7 @@ use crate::kept::Kept;
 use crate::snapshot::LoadedModule;
 use crate::snapshot::process::find_files;
 use crate::symbol::{ModuleNames, Store, Symbol};
+use std::rc::Rc;
 use std::sync::Arc;
 use surestack_walk::CodeAddress;
 
@@ -14,7 +15,7 @@ pub(super) struct Held {
     /// Borrows from `store` and `module`, which are dropped after it. It never leaves this file.
     names: ModuleNames<'static>,
     known: Kept<CodeAddress, Arc<Symbol>>,
-    _store: Arc<Store>,
+    _store: Rc<Store>,
     module: Arc<LoadedModule>,
     refused: Option<Error>,
 }
@@ -23,11 +24,11 @@ impl Held {
     /// Opens the files of a module of this process.
     pub fn open(mut module: LoadedModule, find: &Find) -> Self {
         let refused = find_files(&mut module, find);
-        let (module, store) = (Arc::new(module), Arc::new(Store::default()));
-        // SAFETY: it stays where it is, unchanged, while anybody has an `Arc` of it, and one is kept longer than `names`.
+        let (module, store) = (Arc::new(module), Rc::new(Store::default()));
+        // SAFETY: it stays where it is, unchanged, while anybody holds it, and one is kept longer than `names`.
         let lent: &'static LoadedModule = unsafe { &*Arc::as_ptr(&module) };
         // SAFETY: as above.
-        let room: &'static Store = unsafe { &*Arc::as_ptr(&store) };
+        let room: &'static Store = unsafe { &*Rc::as_ptr(&store) };
         Self { names: ModuleNames::of(lent, room), known: Kept::default(), _store: store, module, refused }
     }
 

@@ -129,7 +129,7 @@ impl Fuzzed for Written {
         let hdr = Section { address: 0x47_0000, bytes: &hdr };
         let unwind = UnwindSections {
             eh_frame: random.once_in(2).then_some(Section { address: 0x48_0000, bytes: &eh_frame }),
-            eh_frame_hdr: (entry.instructions.len() % 2 == 0).then_some(hdr),
+            eh_frame_hdr: entry.instructions.len().is_multiple_of(2).then_some(hdr),
             debug_frame: Some(Section { address: 0, bytes: &debug_frame }),
             ..UnwindSections::default()
         };

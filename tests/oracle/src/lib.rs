@@ -17,6 +17,7 @@ pub mod contender;
 pub mod decode;
 pub mod document;
 pub mod error;
+pub mod fast;
 pub mod functions;
 pub mod maps;
 pub mod measure;

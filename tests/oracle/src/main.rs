@@ -8,6 +8,7 @@ use surestack_oracle::clear;
 use surestack_oracle::contender;
 use surestack_oracle::document;
 use surestack_oracle::error::{Error, Result};
+use surestack_oracle::fast;
 use surestack_oracle::measure::{OURS, Outcome, Plan};
 use surestack_oracle::programs;
 use surestack_oracle::rows;
@@ -17,8 +18,9 @@ use surestack_oracle::table;
 use surestack_oracle::targets::{Set, TARGETS, Target};
 
 const USAGE: &str =
-    "usage: surestack-oracle [clear|rows] short|full [--target NAME]... [--table FILE] [--causes FILE] [--jobs N]
-    clear: decides about drawn functions instead; rows: holds proofs of unwind rows against what is executed
+    "usage: surestack-oracle [clear|rows|fast|objects] short|full [--target NAME]... [--table FILE] [--causes FILE] [--jobs N]
+    clear: decides about drawn functions instead; rows: holds proofs of unwind rows against what is executed;
+    fast: holds the fast path against the full walk; objects: the same at every address of real files
     instead of what the set says for each target:
     [--from kernel|entry] [--every N] [--max-steps N] [--inject SIGNAL-NUMBER] [--every-inject N]";
 
@@ -31,6 +33,10 @@ enum Question {
     Clear,
     /// Are proofs of rows right?
     Rows,
+    /// Is the fast path the full walk's equal, in programs that run?
+    Fast,
+    /// Is it so at every address of files?
+    Objects,
 }
 
 /// In the mode `clear`: every Nth instruction, up to so many of each program.
@@ -74,6 +80,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
     let question = match first.as_deref() {
         Some("clear") => Question::Clear,
         Some("rows") => Question::Rows,
+        Some("fast") => Question::Fast,
+        Some("objects") => Question::Objects,
         _ => Question::Chain,
     };
     if question != Question::Chain {
@@ -163,6 +171,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
         Question::Chain => run_chain(arguments),
         Question::Clear => run_clear(arguments),
         Question::Rows => run_rows(arguments),
+        Question::Fast => run_fast(arguments),
+        Question::Objects => run_objects(arguments),
     }
 }
 
@@ -223,6 +233,35 @@ fn run_rows(arguments: &Arguments) -> Result<bool> {
     Ok(outcomes.iter().all(|(_, counts)| counts.refuted() == 0))
 }
 
+fn run_fast(arguments: &Arguments) -> Result<bool> {
+    let ran =
+        run::run(&chosen(arguments)?, arguments.jobs, fast::stepped::measure, |(target, outcome)| match outcome {
+            Ok(counts) => eprintln!("{}: {} traces, {} differences", target.name, counts.asks, counts.differences),
+            Err(error) => eprintln!("{}: {error}", target.name),
+        });
+    let all_ran = ran.iter().all(|(_, outcome)| outcome.is_ok());
+    let outcomes = finished(ran);
+    let text = fast::document::stepped(&outcomes);
+    print!("{text}");
+    written(arguments, &text)?;
+    Ok(all_ran && outcomes.iter().all(|(_, counts)| counts.differences == 0 && counts.words.wrong == 0))
+}
+
+fn run_objects(arguments: &Arguments) -> Result<bool> {
+    let mut outcomes = Vec::new();
+    for (name, path) in fast::objects::objects(arguments.set) {
+        if arguments.targets.is_empty() || arguments.targets.iter().any(|target| target == name) {
+            let tally = fast::objects::measure(name, &path, arguments.set)?;
+            eprintln!("{name}: {} asked, {} differences", tally.asked, tally.differences);
+            outcomes.push((name, tally));
+        }
+    }
+    let text = fast::document::objects(&outcomes);
+    print!("{text}");
+    written(arguments, &text)?;
+    Ok(outcomes.iter().all(|(_, tally)| tally.differences == 0 && tally.is_small()))
+}
+
 /// A decision is asked for less often, and not so far into each program, unless the arguments say so.
 fn sparser(plan: Plan, arguments: &Arguments) -> Plan {
     Plan {
@@ -243,6 +282,8 @@ fn written(arguments: &Arguments, text: &str) -> Result<()> {
         Question::Chain => "oracle",
         Question::Clear => "oracle clear",
         Question::Rows => "oracle rows",
+        Question::Fast => "oracle fast",
+        Question::Objects => "oracle objects",
     };
     arguments.table.as_ref().map_or(Ok(()), |path| document::write(path, name, text))
 }

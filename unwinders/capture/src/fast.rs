@@ -198,43 +198,11 @@ struct Own;
 impl Words for Own {
     #[inline(always)]
     fn word(&self, address: u64) -> Option<u64> {
-        // SAFETY: a multiple of 8 on a stack of the thread's, above a stack pointer of a frame that it still has.
-        Some(unsafe { load(address) })
+        let at = core::ptr::with_exposed_provenance::<u64>(usize::try_from(address).ok()?);
+        // SAFETY: a multiple of 8 on a stack of the thread's, above a stack pointer of a frame that it still has. Volatile:
+        // others may write there.
+        Some(unsafe { at.read_volatile() })
     }
-}
-
-/// A word of a stack.
-///
-/// # Safety
-/// It is mapped.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-unsafe fn load(address: u64) -> u64 {
-    let word;
-    // SAFETY: as the caller promises. What is read are return addresses and registers that were saved before the walk began,
-    // which no Rust code has a name for: it depends on nothing that the compiler could still have to store, and is said not to
-    // read memory, so that it keeps nothing from being kept in registers.
-    unsafe {
-        core::arch::asm!(
-            "mov {word}, qword ptr [{address}]",
-            address = in(reg) address,
-            word = out(reg) word,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    word
-}
-
-/// A word of a stack.
-///
-/// # Safety
-/// It is mapped.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(always)]
-unsafe fn load(address: u64) -> u64 {
-    let at = core::ptr::with_exposed_provenance::<u64>(usize::try_from(address).unwrap_or_default());
-    // SAFETY: as the caller promises. Volatile: others may write there.
-    unsafe { at.read_volatile() }
 }
 
 /// The stacks of one thread, as the table has them, and what the kernel says of others if it is to be asked.
@@ -250,7 +218,9 @@ impl Stacks for Known {
             let mapped = self.mappings.as_ref()?.at(address).ok()??;
             mapped.may(Mapped::WRITABLE).then_some(Range { low: mapped.low, high: mapped.high })
         };
-        let known = [&self.thread.stack, &self.thread.alternate].into_iter().find(holds).copied();
+        // An alternate stack may be a buffer on the thread's own, and is then the one that is meant: whoever interrupts a trace
+        // from there is above it without its being gone.
+        let known = [&self.thread.alternate, &self.thread.stack].into_iter().find(holds).copied();
         let found = known.or_else(mapped)?;
         Some(Stack { low: found.low, high: found.high, kind: StackKind::Other })
     }

@@ -1,8 +1,8 @@
 //! The loop.
 
 use crate::cache::{Base, Cache, Found, Generation, Key, NOT_SAVED};
-use crate::remembered::{ADDRESS, Arrival, CHECK, Entry, Forgetful, REDO, Recall, Remembered, Used};
-use crate::{Rules, Special, Unpacked};
+use crate::remembered::{ADDRESS, Arrival, CHECK, Compare, Entry, Forgetful, REDO, Recall, Remembered, Used};
+use crate::{Packed, Rules, Special, Unpacked};
 use core::ops::ControlFlow;
 use surestack_walk::{
     CodeAddress, End, Error, FoundBy, Frame, Link, Register, Regs, Root, RowSource, SignalSign, Stack, Target,
@@ -57,6 +57,16 @@ impl Passed {
 pub trait Take {
     /// The next one. Breaks off where no more are wanted.
     fn take(&mut self, frame: Passed) -> ControlFlow<()>;
+
+    /// Where pcs of frames that are called can be written, one after the other, if nothing else is kept of them.
+    #[inline(always)]
+    fn room(&mut self) -> Option<&mut [u64]> {
+        None
+    }
+
+    /// That so many were written there.
+    #[inline(always)]
+    fn took(&mut self, _count: usize) {}
 
     /// The next ones, called, each with its pc and stack pointer. How many of them were wanted.
     #[inline(always)]
@@ -124,6 +134,20 @@ impl State {
         };
         Some(Self { key, sp: regs.get(arch_sp)?, fp: regs.get(arch_fp)? })
     }
+}
+
+/// Why the loop stopped behind a frame.
+enum Stopped {
+    /// Its rule is none of the usual.
+    Other,
+    /// The rule of its caller, to which this led, is not remembered.
+    Miss(Arrival),
+    /// The full walk must say.
+    Unsaid,
+    /// The previous trace came to it as well, at this place.
+    Met(usize),
+    /// No more frames are wanted than those before.
+    Full,
 }
 
 /// What one step came to.
@@ -271,66 +295,133 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
             let Some(rule) = self.find(again.key) else { return ControlFlow::Continue(Next::Unsaid) };
             (state, found) = (again, rule);
         }
-        let Ground { cache, budget, .. } = self.ground;
-        let mut index = self.index;
-        let next = loop {
-            let saved = found.saved();
-            let followed = match found.base() {
-                // One word at least above sp, which is at most the stack's end: nothing wraps.
-                Base::Sp => self.follow(state, state.sp.wrapping_add(found.words_above_sp() * WORD), saved, Used::Sp),
-                Base::Fp if self.is_above(&state, state.fp.wrapping_add(found.words_above_fp() * WORD), saved) => {
-                    self.follow(state, state.fp.wrapping_add(found.words_above_fp() * WORD), saved, Used::Fp)
-                }
-                Base::Fp | Base::Other => match self.step(state, found.rule().unpacked()) {
-                    Next::Called(caller, arrival) => Some((caller, arrival)),
-                    other => break other,
-                },
-            };
-            let Some((caller, arrival)) = followed else { break Next::Unsaid };
-            found = match cache.find(caller.key, self.generation) {
-                Some(found) => found,
-                None => match self.miss(caller.key) {
-                    Some(found) => found,
-                    None => break Next::Unsaid,
-                },
-            };
-            if index >= *budget {
-                break Next::Unsaid;
+        loop {
+            if M::REMEMBERS && found.base() != Base::Other {
+                memory.goes_on(&self.ground.words);
             }
-            state = caller;
-            take.take(called(state.key.bits(), state.sp))?;
-            index += 1;
-            if M::REMEMBERS {
-                self.index = index;
-                if let Some(again) = self.remember(&state, arrival, memory, take)? {
-                    let Some(rule) = self.find(again.key) else { return ControlFlow::Continue(Next::Unsaid) };
-                    (state, found) = (again, rule);
-                    index = self.index;
+            let stopped;
+            (state, found, stopped) = self.rush(state, found, memory, take);
+            let arrival = match stopped {
+                Stopped::Full => return ControlFlow::Break(()),
+                Stopped::Unsaid => return ControlFlow::Continue(Next::Unsaid),
+                Stopped::Met(met) => {
+                    state = self.again(state, met, memory, take)?;
+                    let Some(rule) = self.find(state.key) else { return ControlFlow::Continue(Next::Unsaid) };
+                    found = rule;
+                    continue;
                 }
+                Stopped::Miss(arrival) => arrival,
+                Stopped::Other => match self.step(state, found.rule().unpacked()) {
+                    Next::Called(caller, arrival) => {
+                        state = caller;
+                        arrival
+                    }
+                    other => return ControlFlow::Continue(other),
+                },
+            };
+            let Some(rule) = self.find(state.key) else { return ControlFlow::Continue(Next::Unsaid) };
+            if self.is_spent() {
+                return ControlFlow::Continue(Next::Unsaid);
+            }
+            found = rule;
+            take.take(called(state.key.bits(), state.sp))?;
+            self.index += 1;
+            if let Some(again) = self.remember(&state, arrival, memory, take)? {
+                let Some(rule) = self.find(again.key) else { return ControlFlow::Continue(Next::Unsaid) };
+                (state, found) = (again, rule);
+            }
+        }
+    }
+
+    /// Passes frames that were called, as long as their rules are remembered and usual ones. The last of them and its rule;
+    /// with [`Stopped::Miss`] the one behind it, which was not handed over. And why no more.
+    #[inline(always)]
+    fn rush<M: Recall>(
+        &mut self,
+        state: State,
+        found: Found,
+        memory: &mut M,
+        take: &mut impl Take,
+    ) -> (State, Found, Stopped) {
+        let most = self.ground.budget.saturating_sub(self.index);
+        let (state, found, stopped, passed) = match take.room() {
+            Some(room) => {
+                let wanted = room.len().min(most);
+                let room = room.get_mut(..wanted).unwrap_or_default();
+                let mut taken = 0;
+                let (state, found, stopped) = self.rush_into(state, found, memory, |pc, _| match room.get_mut(taken) {
+                    Some(place) => {
+                        *place = pc;
+                        taken += 1;
+                        true
+                    }
+                    None => false,
+                });
+                take.took(taken);
+                (state, found, stopped, taken)
+            }
+            None => {
+                let mut taken = 0;
+                let (state, found, stopped) = self.rush_into(state, found, memory, |pc, sp| {
+                    let goes_on = taken < most && take.take(called(pc, sp)).is_continue();
+                    taken += usize::from(goes_on);
+                    goes_on
+                });
+                (state, found, stopped, taken)
             }
         };
-        self.index = index;
-        ControlFlow::Continue(next)
+        self.index += passed;
+        // Not the one who takes has enough: the budget is spent.
+        let stopped = if matches!(stopped, Stopped::Full) && passed == most { Stopped::Unsaid } else { stopped };
+        (state, found, stopped)
     }
 
-    /// Whether a canonical frame address, and what is saved so many words from it, lie above a frame's stack pointer.
+    /// Nothing is called in this loop that is not part of it, so that what it needs stays in registers.
     #[inline(always)]
-    fn is_above(&self, state: &State, cfa: u64, saved: i64) -> bool {
-        cfa > state.sp && cfa.wrapping_add_signed(saved * 8) >= state.sp && cfa.is_multiple_of(WORD)
-    }
-
-    /// The caller of a frame with this canonical frame address above its stack pointer, whose frame pointer was saved so many
-    /// words from there.
-    #[inline(always)]
-    fn follow(&self, state: State, cfa: u64, saved: i64, used: Used) -> Option<(State, Arrival)> {
-        if cfa > self.stack.high {
-            return None;
+    fn rush_into<M: Recall>(
+        &self,
+        mut state: State,
+        mut found: Found,
+        memory: &mut M,
+        mut take: impl FnMut(u64, u64) -> bool,
+    ) -> (State, Found, Stopped) {
+        let (cache, words, generation, high) =
+            (self.ground.cache, &self.ground.words, self.generation, self.stack.high);
+        loop {
+            let saved = found.saved();
+            let (cfa, used) = match found.base() {
+                // One word at least above sp, which is at most the stack's end: nothing wraps.
+                Base::Sp => (state.sp.wrapping_add(found.words_above_sp() * WORD), Used::Sp),
+                Base::Fp => {
+                    let cfa = state.fp.wrapping_add(found.words_above_fp() * WORD);
+                    if !is_above(&state, cfa, saved) {
+                        return (state, found, Stopped::Other);
+                    }
+                    (cfa, Used::Fp)
+                }
+                Base::Other => return (state, found, Stopped::Other),
+            };
+            if cfa > high {
+                return (state, found, Stopped::Unsaid);
+            }
+            let slot = cfa.wrapping_add_signed(saved * 8);
+            let (Some(pc), Some(fp)) = (words.word(cfa.wrapping_sub(WORD)), words.word(slot)) else {
+                return (state, found, Stopped::Unsaid);
+            };
+            let Some(key) = Key::of_return(pc) else { return (state, found, Stopped::Unsaid) };
+            let is_saved = saved != NOT_SAVED;
+            state = State { key, sp: cfa, fp: if is_saved { fp } else { state.fp } };
+            let arrival = Arrival { slot: if is_saved { slot } else { 0 }, used };
+            let Some(rule) = cache.find(key, generation) else { return (state, found, Stopped::Miss(arrival)) };
+            if !take(key.bits(), cfa) {
+                return (state, found, Stopped::Full);
+            }
+            found = rule;
+            if let Some(met) = memory.meets(&state, arrival) {
+                return (state, found, Stopped::Met(met));
+            }
+            memory.note(&state, arrival);
         }
-        let slot = cfa.wrapping_add_signed(saved * 8);
-        let (pc, fp) = (self.ground.words.word(cfa.wrapping_sub(WORD))?, self.ground.words.word(slot)?);
-        let key = Key::of_return(pc)?;
-        let (fp, slot) = if saved == NOT_SAVED { (state.fp, 0) } else { (fp, slot) };
-        Some((State { key, sp: cfa, fp }, Arrival { slot, used }))
     }
 
     /// Notes a frame that was handed over; or, if the previous trace came to it as well, hands over what is as it was. Where
@@ -343,10 +434,11 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         memory: &mut M,
         take: &mut impl Take,
     ) -> ControlFlow<(), Option<State>> {
+        memory.goes_on(&self.ground.words);
         match memory.meets(state, arrival) {
             Some(met) => self.again(*state, met, memory, take).map_continue(Some),
             None => {
-                memory.note(state, arrival, &self.ground.words);
+                memory.note(state, arrival);
                 ControlFlow::Continue(None)
             }
         }
@@ -365,13 +457,13 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         let all = loop {
             let at = met + passed;
             let room = self.ground.budget.saturating_sub(self.index);
-            let plain = memory.plain(at);
+            let (plain, compare) = memory.plain(at);
             let plain = plain.get(..room).unwrap_or(plain);
             // On one stack each lies above the one before.
             if plain.last().is_some_and(|last| last.sp > self.stack.high) {
                 break false;
             }
-            let same = self.same(plain);
+            let same = self.same(plain, compare);
             let taken = take.take_called(plain.iter().take(same).map(|entry| (entry.key, entry.sp)));
             if taken < same {
                 memory.keeps(at + taken);
@@ -392,6 +484,10 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
             (self.index, passed) = (self.index + 1, passed + 1);
         };
         let last = match memory.entry(met + passed) {
+            // Behind an outermost frame nobody needs a frame pointer.
+            Some(entry) if all && passed > 0 && self.is_outermost(entry.key) => {
+                State { key: Key::of_bits(entry.key), sp: entry.sp, fp: entry.fp }
+            }
             Some(entry) if passed > 0 => self.whole(&entry, memory, met, met + passed, state.fp),
             _ => state,
         };
@@ -404,20 +500,22 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         ControlFlow::Continue(last)
     }
 
+    /// Whether the rule at a remembered pc is that nobody called.
+    fn is_outermost(&self, key: u64) -> bool {
+        let rule = self.ground.cache.find(Key::of_bits(key), self.generation).map(Found::rule);
+        rule == Some(Packed::special(Special::Outermost))
+    }
+
     /// To how many of these, from the first on, the words still lead that led there.
     #[inline(always)]
-    fn same(&self, plain: &[Entry]) -> usize {
+    fn same(&self, plain: &[Entry], compare: Compare) -> usize {
         let word = |at: u64, was: u64| self.ground.words.word(at).map_or(1, |word| word ^ was);
-        let differs = |entry: &Entry| {
-            let returns = word(entry.sp.wrapping_sub(WORD), entry.key);
-            if entry.slot & CHECK == 0 { returns } else { returns | word(entry.slot & ADDRESS, entry.fp) }
-        };
-        // Four at a time: none of the loads waits for another.
-        let (fours, _) = plain.as_chunks::<4>();
-        let all = |[a, b, c, d]: &[Entry; 4]| differs(a) | differs(b) | differs(c) | differs(d) == 0;
-        let same = 4 * fours.iter().take_while(|four| all(four)).count();
-        let rest = plain.get(same..).unwrap_or_default();
-        same + rest.iter().take_while(|entry| differs(entry) == 0).count()
+        let returns = |entry: &Entry| word(entry.sp.wrapping_sub(WORD), entry.key);
+        let saved = |entry: &Entry| if entry.slot & CHECK == 0 { 0 } else { word(entry.slot & ADDRESS, entry.fp) };
+        match compare {
+            Compare::Returns => equal(plain, returns),
+            Compare::Slots => equal(plain, |entry| returns(entry) | saved(entry)),
+        }
     }
 
     /// A remembered frame to which the step must be made anew, if it is still the caller of `callee`.
@@ -610,6 +708,22 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
 /// The generation of modules with this count of changes; that of no entry where nobody can say.
 fn tag(count: Option<u64>) -> Generation {
     count.map_or(Generation::NEVER, Generation::of)
+}
+
+/// How many of these, from the first on, differ in nothing. Four at a time: none of the loads waits for another.
+#[inline(always)]
+fn equal(plain: &[Entry], differs: impl Fn(&Entry) -> u64) -> usize {
+    let (fours, _) = plain.as_chunks::<4>();
+    let all = |[a, b, c, d]: &[Entry; 4]| differs(a) | differs(b) | differs(c) | differs(d) == 0;
+    let same = 4 * fours.iter().take_while(|four| all(four)).count();
+    let rest = plain.get(same..).unwrap_or_default();
+    same + rest.iter().take_while(|entry| differs(entry) == 0).count()
+}
+
+/// Whether a canonical frame address, and what is saved so many words from it, lie above a frame's stack pointer.
+#[inline(always)]
+fn is_above(state: &State, cfa: u64, saved: i64) -> bool {
+    cfa > state.sp && cfa.wrapping_add_signed(saved * 8) >= state.sp && cfa.is_multiple_of(WORD)
 }
 
 /// A frame that was called, by a row.

@@ -36,6 +36,10 @@ pub(crate) const REDO: u64 = 1 << 50;
 const USES: u64 = 1 << 51;
 /// Where a slot says to how many of the frames behind this one no step need be made anew.
 const PLAIN: u32 = 52;
+/// Bits of that number.
+const PLAIN_BITS: u64 = (1 << 11) - 1;
+/// Whether words at slots are to be compared among them.
+const CHECKS: u64 = 1 << 63;
 /// The address in a slot.
 pub(crate) const ADDRESS: u64 = (1 << 48) - 1;
 
@@ -115,6 +119,15 @@ pub(crate) struct Arrival {
     pub used: Used,
 }
 
+/// What has to be compared of remembered frames.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compare {
+    /// Their return addresses.
+    Returns,
+    /// These, and words at some slots.
+    Slots,
+}
+
 /// Whether a rule took the frame pointer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Used {
@@ -132,8 +145,8 @@ pub(crate) trait Recall {
     fn meets(&mut self, state: &State, arrival: Arrival) -> Option<usize>;
     /// A remembered frame.
     fn entry(&self, at: usize) -> Option<Entry>;
-    /// Those behind it that need no step made anew, all on one stack.
-    fn plain(&self, at: usize) -> &[Entry];
+    /// Those behind it that need no step made anew, all on one stack, and whether any has a word to compare at its slot.
+    fn plain(&self, at: usize) -> (&[Entry], Compare);
     /// From where both met to the last frame everything is as it was.
     fn joins(&mut self);
     /// From where both met to `last` everything is as it was, and then no more.
@@ -141,7 +154,9 @@ pub(crate) trait Recall {
     /// Takes the frame pointers of all frames from where both met to `last` from where they were saved.
     fn renews(&mut self, last: usize, words: &impl Words);
     /// A frame that was not remembered.
-    fn note(&mut self, state: &State, arrival: Arrival, words: &impl Words);
+    fn note(&mut self, state: &State, arrival: Arrival);
+    /// Frames come behind those that were all as they were: to be said before the first of them is met or noted.
+    fn goes_on(&mut self, words: &impl Words);
     /// What comes now was found in another way.
     fn stop(&mut self);
     /// The trace is over.
@@ -164,8 +179,8 @@ impl Recall for Forgetful {
         None
     }
 
-    fn plain(&self, _at: usize) -> &[Entry] {
-        &[]
+    fn plain(&self, _at: usize) -> (&[Entry], Compare) {
+        (&[], Compare::Returns)
     }
 
     fn joins(&mut self) {}
@@ -175,7 +190,9 @@ impl Recall for Forgetful {
     fn renews(&mut self, _last: usize, _words: &impl Words) {}
 
     #[inline(always)]
-    fn note(&mut self, _state: &State, _arrival: Arrival, _words: &impl Words) {}
+    fn note(&mut self, _state: &State, _arrival: Arrival) {}
+
+    fn goes_on(&mut self, _words: &impl Words) {}
 
     fn stop(&mut self) {}
 
@@ -235,9 +252,11 @@ impl Recall for Recalling<'_> {
     }
 
     #[inline(always)]
-    fn plain(&self, at: usize) -> &[Entry] {
-        let count = self.memory.entries.get(at).map_or(0, |entry| usize::try_from(entry.slot >> PLAIN).unwrap_or(0));
-        self.memory.entries.get(at + 1..at + 1 + count).unwrap_or_default()
+    fn plain(&self, at: usize) -> (&[Entry], Compare) {
+        let slot = self.memory.entries.get(at).map_or(0, |entry| entry.slot);
+        let count = usize::try_from(slot >> PLAIN & PLAIN_BITS).unwrap_or(0);
+        let compare = if slot & CHECKS == 0 { Compare::Returns } else { Compare::Slots };
+        (self.memory.entries.get(at + 1..at + 1 + count).unwrap_or_default(), compare)
     }
 
     fn joins(&mut self) {
@@ -275,11 +294,7 @@ impl Recall for Recalling<'_> {
     }
 
     #[inline(always)]
-    fn note(&mut self, state: &State, arrival: Arrival, words: &impl Words) {
-        if self.joined {
-            self.renews(DEPTH - 1, words);
-            self.keeps(DEPTH - 1);
-        }
+    fn note(&mut self, state: &State, arrival: Arrival) {
         if !self.open {
             return;
         }
@@ -294,6 +309,13 @@ impl Recall for Recalling<'_> {
                 self.made += 1;
             }
             None => self.open = false,
+        }
+    }
+
+    fn goes_on(&mut self, words: &impl Words) {
+        if self.joined {
+            self.renews(DEPTH - 1, words);
+            self.keeps(DEPTH - 1);
         }
     }
 
@@ -316,9 +338,13 @@ impl Recall for Recalling<'_> {
             let Some(entry) = memory.entries.get_mut(at) else { continue };
             // By its own rule, or by one above that has it from here.
             let needed = entry.slot & USES != 0 || caller.slot & NEEDED != 0 && caller.slot & ADDRESS == 0;
-            let plain =
-                if at + 1 == DEPTH || caller.slot & (CHECK | REDO) != 0 { 0 } else { (caller.slot >> PLAIN) + 1 };
-            let slot = entry.slot & (ADDRESS | REDO | USES) | plain << PLAIN;
+            let plain = if at + 1 == DEPTH || caller.slot & REDO != 0 {
+                0
+            } else {
+                let checks = if caller.slot & CHECK != 0 { CHECKS } else { caller.slot & CHECKS };
+                ((caller.slot >> PLAIN & PLAIN_BITS) + 1) << PLAIN | checks
+            };
+            let slot = entry.slot & (ADDRESS | REDO | USES) | plain;
             entry.slot = checked(if needed { slot | NEEDED } else { slot });
             caller = *entry;
         }

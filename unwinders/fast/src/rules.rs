@@ -23,7 +23,9 @@ impl Rules for Evaluated {
         }
         // Code of no module may be other code at any time, and nobody would hear of it.
         let module = target.modules.find(pc.lookup())?;
-        target.modules.find(pc.value())?;
+        if !(module.start..module.end).contains(&pc.value()) {
+            target.modules.find(pc.value())?;
+        }
         match underfoot(target, pc) {
             Some(Underfoot::Trampoline) => return Some(Packed::special(Special::Signal)),
             Some(Underfoot::ContextEntry) => return Some(Packed::special(Special::ContextEntry)),

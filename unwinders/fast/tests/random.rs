@@ -5,7 +5,7 @@ mod world;
 use surestack_fast::{Cache, Remembered};
 use world::code::{Code, Kind, function};
 use world::machine::{Machine, Random};
-use world::{Layers, Wanted, World, agrees, all_agree};
+use world::{Layers, Wanted, World, agrees, all_agree, pcs_agree};
 
 const KINDS: &[Kind] = &[
     Kind::Outermost,
@@ -88,6 +88,9 @@ fn thread(seed: u64, rounds: usize, kinds: &[Kind]) -> usize {
             agrees(&machine.world, first, wanted, Layers::Memory(&cache, &mut previous))
         };
         frames += seen.frames.len();
+        if random.one_in(8) {
+            pcs_agree(&machine.world, first, wanted, Layers::Memory(&cache, &mut previous));
+        }
         if random.one_in(200) {
             // Other functions at the same addresses.
             let mut kinds = kinds.to_vec();

@@ -65,6 +65,9 @@ pub enum Underfoot {
 /// What of that is at `pc`, if anything.
 pub fn underfoot(target: &Target<'_>, pc: CodeAddress) -> Option<Underfoot> {
     let here = Code::at(target.memory, pc.value());
+    if here.is_empty() {
+        return None;
+    }
     if !pc.is_exact() && here.starts_with_any(target.arch.context_entries.iter().copied()) {
         return Some(Underfoot::ContextEntry);
     }

@@ -19,14 +19,19 @@ impl Code {
         // All at once where it can be; a mapping may end behind a trampoline. Most often all can be read, or nothing.
         let mut can_read =
             |length: usize| bytes.get_mut(..length).is_some_and(|into| memory.read(address, into).is_ok());
-        let length = if can_read(Self::LONGEST) {
-            Self::LONGEST
-        } else if can_read(1) {
-            (1..Self::LONGEST).rev().find(|length| can_read(*length)).unwrap_or(0)
-        } else {
+        let length = if !can_read(1) {
             0
+        } else if can_read(Self::LONGEST) {
+            Self::LONGEST
+        } else {
+            (1..Self::LONGEST).rev().find(|length| can_read(*length)).unwrap_or(0)
         };
         Self { bytes, length }
+    }
+
+    /// Whether nothing of it can be read.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
     }
 
     /// Whether it begins with `form`, one byte at least.

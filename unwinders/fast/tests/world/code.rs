@@ -14,7 +14,8 @@ pub const DATA: Range<u64> = 0x42_0000..0x43_0000;
 pub const SIZE: u64 = 64;
 /// A trampoline without unwind information.
 pub const TRAMPOLINE: u64 = 0x40_f000;
-/// Another, in code that belongs to no module.
+/// Code that belongs to no module, right behind the one that there is.
+pub const GENERATED: Range<u64> = 0x41_0000..0x41_1000;
 const EH_FRAME: u64 = 0x44_0000;
 const HEADER: u64 = 0x45_0000;
 
@@ -37,6 +38,12 @@ pub enum Kind {
     Lost(u8),
     /// So many words, and another register, by an expression that may not be read.
     Broken(u8),
+    /// So many words, and the return address one word lower than anywhere.
+    Elsewhere(u8),
+    /// So many words, more than are written in a byte.
+    Large(u16),
+    /// The canonical frame address lies at the stack pointer.
+    Hop,
     /// The canonical frame address is rbx.
     Rbx,
     /// Nobody called.
@@ -51,6 +58,8 @@ pub enum Kind {
 pub struct Code {
     /// What each function does.
     pub kinds: Vec<Kind>,
+    /// Where a trampoline was generated.
+    pub generated: Option<u64>,
     /// `.eh_frame`.
     pub eh_frame: Option<(u64, Vec<u8>)>,
     /// `.eh_frame_hdr`.
@@ -78,6 +87,15 @@ impl Kind {
             Self::Below(words) => [&by_sp(words)[..], &val_offset(7, 1)].concat(),
             Self::Lost(words) => [&by_sp(words)[..], &register(3, 11)].concat(),
             Self::Broken(words) => [&by_sp(words)[..], &val_expression(12, &[0x70 + 20, 0])].concat(),
+            Self::Elsewhere(words) => [&def_cfa(7, words * 8)[..], &offset(16, 2)].concat(),
+            Self::Large(words) => {
+                let [low, high] = [words * 8 % 128, words * 8 / 128].map(|part| part.to_le_bytes());
+                // DW_CFA_def_cfa_offset, in three bytes of which each but the last says that another comes.
+                let wide = u16::from_le_bytes(high);
+                let [middle, last] = [wide % 128, wide / 128].map(|part| u8::try_from(part).unwrap());
+                [&by_sp(1)[..], &[0x0e, low[0] | 0x80, middle | 0x80, last]].concat()
+            }
+            Self::Hop => [&def_cfa_expression(&[0x77, 0, 0x06])[..], &RA].concat(),
             Self::Rbx => [&def_cfa(3, 0)[..], &RA].concat(),
             Self::Outermost => [&def_cfa(7, 8)[..], &undefined(16)].concat(),
             Self::Two(before, behind) => [&by_sp(before)[..], &advance(32), &def_cfa(7, behind * 8)].concat(),
@@ -89,23 +107,33 @@ impl Kind {
 impl Code {
     /// Functions of these kinds, with a search table.
     pub fn of(kinds: &[Kind]) -> Self {
-        let entries: Vec<Fde> = (0..)
-            .zip(kinds)
-            .filter_map(|(index, kind)| {
-                let start = function(index);
-                Some(Fde::new(&[&kind.instructions()?]).of(start..start + SIZE))
-            })
-            .collect();
+        let entries = Self::entries(kinds);
         let section = eh_frame(&entries);
         let header = eh_frame_hdr(HEADER, EH_FRAME, &entries);
-        Self { kinds: kinds.to_vec(), eh_frame: Some((EH_FRAME, section)), eh_frame_hdr: Some((HEADER, header)) }
+        Self {
+            kinds: kinds.to_vec(),
+            generated: None,
+            eh_frame: Some((EH_FRAME, section)),
+            eh_frame_hdr: Some((HEADER, header)),
+        }
+    }
+
+    /// What is said of functions of these kinds.
+    pub fn entries(kinds: &[Kind]) -> Vec<Fde> {
+        let entry = |(index, kind): (u64, &Kind)| {
+            let start = function(index);
+            Some(Fde::new(&[&kind.instructions()?]).of(start..start + SIZE))
+        };
+        (0..).zip(kinds).filter_map(entry).collect()
     }
 
     /// The byte of code at an address.
     pub fn byte(&self, address: u64) -> Option<u8> {
         const RETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
-        let known = address.checked_sub(TRAMPOLINE).and_then(|at| RETURN.get(usize::try_from(at).ok()?).copied());
-        CODE.contains(&address).then_some(known.unwrap_or(0x90))
+        let begins = if GENERATED.contains(&address) { self.generated } else { Some(TRAMPOLINE) };
+        let at = begins.and_then(|begins| usize::try_from(address.checked_sub(begins)?).ok());
+        let known = at.and_then(|at| RETURN.get(at).copied());
+        (CODE.contains(&address) || GENERATED.contains(&address)).then_some(known.unwrap_or(0x90))
     }
 }
 

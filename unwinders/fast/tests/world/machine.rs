@@ -109,6 +109,15 @@ impl Machine {
             Kind::Linkage(from) if now.pc & 15 >= u64::from(from) => now.sp = cfa - 16,
             Kind::Linkage(_) | Kind::Outermost | Kind::Silent => {}
             Kind::Odd(taken) | Kind::Below(taken) | Kind::Lost(taken) | Kind::Broken(taken) => now.sp = words(taken),
+            Kind::Elsewhere(taken) => {
+                now.sp = words(taken);
+                self.world.put(cfa - 16, back);
+            }
+            Kind::Hop => {
+                now.sp = cfa - 16;
+                self.world.put(cfa - 16, cfa);
+            }
+            Kind::Large(taken) => now.sp = cfa - 8 * u64::from(taken),
             Kind::Rbx => (now.rbx, now.sp) = (cfa, cfa - 8 - 8 * random.below(4)),
             Kind::Two(taken, _) if now.pc & 32 == 0 => now.sp = words(taken),
             Kind::Two(_, taken) => now.sp = words(taken),
@@ -126,6 +135,8 @@ impl Machine {
         for offset in (0..layout.registers.size).step_by(8) {
             self.world.put(context + offset, 0);
         }
+        // One of the registers that nobody needs, or the flags beside the selectors.
+        self.world.put(context + 64, random.number());
         let fields = [
             (Register::PC, interrupted.pc),
             (X86_64.sp, interrupted.sp),

@@ -4,7 +4,7 @@
 pub mod code;
 pub mod machine;
 
-use code::{CODE, Code, DATA};
+use code::{CODE, Code, DATA, GENERATED};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
@@ -27,6 +27,8 @@ pub struct World {
     pub words: [Vec<u64>; 3],
     /// Addresses on the stacks that cannot be read.
     pub holes: BTreeSet<u64>,
+    /// Where the first stack is said to end.
+    pub high: u64,
     /// The code in force.
     pub code: Code,
     /// Twice how often it was another, where that is known.
@@ -41,7 +43,15 @@ impl World {
     /// Empty stacks.
     pub fn new(code: Code) -> Self {
         let words = STACKS.map(|stack| vec![0; usize::try_from((stack.end - stack.start) / 8).unwrap()]);
-        Self { words, holes: BTreeSet::new(), code, generation: Some(0), debug_frame: None, asked: RefCell::default() }
+        Self {
+            words,
+            holes: BTreeSet::new(),
+            high: STACKS[0].end,
+            code,
+            generation: Some(0),
+            debug_frame: None,
+            asked: RefCell::default(),
+        }
     }
 
     fn place(address: u64) -> Option<(usize, usize)> {
@@ -94,7 +104,8 @@ impl Stacks for World {
     fn find(&self, address: u64) -> Option<Stack> {
         let holds = |stack: &&Range<u64>| stack.start <= address && address <= stack.end;
         let found = STACKS.iter().find(holds)?;
-        Some(Stack { low: found.start, high: found.end, kind: StackKind::Other })
+        let high = if *found == STACKS[0] { self.high } else { found.end };
+        (address <= high).then_some(Stack { low: found.start, high, kind: StackKind::Other })
     }
 }
 
@@ -120,7 +131,7 @@ impl Modules for World {
 
     fn mapping(&self, address: u64) -> Mapping {
         match address {
-            address if CODE.contains(&address) => Mapping::Code,
+            address if CODE.contains(&address) || GENERATED.contains(&address) => Mapping::Code,
             address if DATA.contains(&address) || Self::place(address).is_some() => Mapping::Data,
             _ => Mapping::Nothing,
         }
@@ -137,7 +148,8 @@ struct OwnWords<'w>(&'w World);
 impl Words for OwnWords<'_> {
     fn word(&self, address: u64) -> Option<u64> {
         assert!(address.is_multiple_of(8), "{address:#x} is not aligned");
-        assert!(World::place(address).is_some(), "{address:#x} is on no stack");
+        let is_on_stack = World::place(address).is_some() && !(self.0.high..STACKS[0].end).contains(&address);
+        assert!(is_on_stack, "{address:#x} is on no stack");
         self.0.asked.borrow_mut().push(address);
         (!self.0.holes.contains(&address)).then(|| self.0.at(address))
     }
@@ -216,14 +228,7 @@ pub fn walked(world: &World, first: First, wanted: Wanted) -> Seen {
             if frames.len() >= wanted.frames {
                 return Seen { frames, end: None };
             }
-            frames.push(Passed {
-                pc: frame.pc,
-                sp: frame.regs.get(X86_64.sp),
-                link: frame.link,
-                callee_cfa: frame.callee_cfa,
-                return_slot: frame.return_slot,
-                found_by: frame.found_by,
-            });
+            frames.push(Passed::of(target, &frame));
         }
         Seen { frames, end: walk.end() }
     })
@@ -251,32 +256,35 @@ impl Layers<'_> {
 
 /// What a chase sees.
 pub fn chased(world: &World, first: First, wanted: Wanted, layers: Layers<'_>) -> Seen {
-    let none = Box::new(Cache::new());
+    let mut taker = Taker { frames: Vec::new(), most: wanted.frames };
+    let end = handed(world, first, wanted, layers, &mut taker);
+    Seen { frames: taker.frames, end }
+}
+
+/// Has a chase hand over what it sees, and looks after which words it asks for.
+pub fn handed(world: &World, first: First, wanted: Wanted, layers: Layers<'_>, take: &mut impl Take) -> Option<End> {
     world.asked.borrow_mut().clear();
-    world.with(|target| {
+    let end = world.with(|target| {
+        let none = Box::new(Cache::new());
         let cache = match &layers {
             Layers::Rules => &*none,
             Layers::Cache(cache) | Layers::Memory(cache, _) => *cache,
         };
         let (rules, words) = (Evaluated, OwnWords(world));
         let ground = Ground { target, unwinders: &UNWINDERS, budget: wanted.budget, cache, rules, words };
-        let regs = || first.regs();
         let Some(stack) = target.stacks.find(first.sp) else { panic!("{first:x?} is on no stack") };
-        let start = Start { pc: first.pc, sp: first.sp, fp: first.fp, stack, regs: &regs };
+        let start = Start { pc: first.pc, sp: first.sp, fp: first.fp, stack, regs: || first.regs() };
         let mut chase = Chase::new(&ground, &start);
-        let mut taker = Taker { frames: Vec::new(), most: wanted.frames };
-        let end = match layers {
-            Layers::Rules => chase.without_cache().run(&mut taker),
-            Layers::Cache(_) => chase.run(&mut taker),
-            Layers::Memory(_, previous) => chase.run_again(previous, &mut taker),
-        };
-        let lowest = world.asked.borrow().iter().copied().min().unwrap_or(u64::MAX);
-        assert!(
-            !STACKS[0].contains(&lowest) || !STACKS[0].contains(&first.sp) || lowest >= first.sp,
-            "{lowest:#x} lies below the stack pointer"
-        );
-        Seen { frames: taker.frames, end }
-    })
+        match layers {
+            Layers::Rules => chase.without_cache().run(take),
+            Layers::Cache(_) => chase.run(take),
+            Layers::Memory(_, previous) => chase.run_again(previous, take),
+        }
+    });
+    let on_first = |address: &&u64| STACKS.iter().any(|stack| stack.contains(*address) && stack.contains(&first.sp));
+    let lowest = world.asked.borrow().iter().filter(on_first).min().copied();
+    assert!(lowest.is_none_or(|lowest| lowest >= first.sp), "{lowest:x?} lies below the stack pointer");
+    end
 }
 
 /// Holds a chase with these layers against the full walk.
@@ -299,11 +307,45 @@ pub fn agrees(world: &World, first: First, wanted: Wanted, layers: Layers<'_>) -
     full
 }
 
+/// Keeps pcs alone, in places of its own.
+struct Pcs {
+    places: Vec<u64>,
+    taken: usize,
+}
+
+impl Take for Pcs {
+    fn take(&mut self, frame: Passed) -> ControlFlow<()> {
+        let Some(place) = self.places.get_mut(self.taken) else { return ControlFlow::Break(()) };
+        *place = frame.pc.value();
+        self.taken += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn room(&mut self) -> Option<&mut [u64]> {
+        self.places.get_mut(self.taken..)
+    }
+
+    fn took(&mut self, count: usize) {
+        self.taken += count;
+    }
+}
+
+/// Holds the pcs of a chase that writes nothing else against those of the full walk.
+pub fn pcs_agree(world: &World, first: First, wanted: Wanted, layers: Layers<'_>) {
+    let what = layers.name();
+    let full = walked(world, first, wanted);
+    let mut pcs = Pcs { places: vec![0; wanted.frames.min(4096)], taken: 0 };
+    let end = handed(world, first, wanted, layers, &mut pcs);
+    let expected: Vec<u64> = full.frames.iter().map(|frame| frame.pc.value()).collect();
+    assert_eq!((&pcs.places[..pcs.taken], end), (&expected[..], full.end), "{what}: {first:x?} {wanted:?}");
+}
+
 /// Holds every way of a chase against the full walk: without a cache, with one that is cold and warm, and with the previous
 /// trace, twice.
 pub fn all_agree(world: &World, first: First, wanted: Wanted, cache: &Cache, previous: &mut Remembered) -> Seen {
     agrees(world, first, wanted, Layers::Rules);
     agrees(world, first, wanted, Layers::Memory(cache, previous));
     agrees(world, first, wanted, Layers::Cache(cache));
+    pcs_agree(world, first, wanted, Layers::Cache(cache));
     agrees(world, first, wanted, Layers::Memory(cache, previous))
 }
