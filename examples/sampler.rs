@@ -7,7 +7,10 @@
 //! surestack, framehop and libunwind each profile the same work in a process of their own. Each writes
 //! `DIR/NAME.folded`, whose lines `outer;…;inner count` are what `flamegraph.pl` and `inferno-flamegraph` read, and a row
 //! of the table: what its samples cost, and how many of them are whole. `sampler/timer.rs` has the timers and the handler,
-//! `sampler/surestack.rs` all there is to do for surestack.
+//! `sampler/ours.rs` all there is to do for surestack.
+//!
+//! What samples cost is the CPU time of the trace alone; the kernel's part of a signal comes on top, as for everybody. They
+//! come when caches are cold, which is most of it: the same trace again at once costs a tenth.
 //!
 //! The kernel looks at CPU-time timers when its clock ticks: of more hertz than it has ticks, the rest is missed.
 
@@ -17,12 +20,12 @@ mod contender;
 mod framehop;
 #[path = "sampler/libunwind.rs"]
 mod libunwind;
+#[path = "sampler/ours.rs"]
+mod ours;
 #[path = "sampler/pc.rs"]
 mod pc;
 #[path = "sampler/report.rs"]
 mod report;
-#[path = "sampler/surestack.rs"]
-mod surestack;
 #[path = "sampler/timer.rs"]
 mod timer;
 #[path = "sampler/workload.rs"]
@@ -63,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     match options.by.as_deref() {
         None => everybody(&options),
-        Some(surestack::NAME) => profile::<surestack::Surestack>(surestack::NAME, &options),
+        Some(ours::NAME) => profile::<ours::Surestack>(ours::NAME, &options),
         Some(framehop::NAME) => profile::<framehop::Framehop>(framehop::NAME, &options),
         Some(libunwind::NAME) => profile::<libunwind::Libunwind>(libunwind::NAME, &options),
         Some(pc::NAME) => profile::<pc::Pc>(pc::NAME, &options),
@@ -75,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn everybody(options: &Options) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&options.out)?;
     println!("{}", report::HEADER);
-    for name in [pc::NAME, surestack::NAME, framehop::NAME, libunwind::NAME] {
+    for name in [pc::NAME, ours::NAME, framehop::NAME, libunwind::NAME] {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--by").arg(name).arg("--out").arg(&options.out);
         command.args(["--rounds", &rounds(options).to_string(), "--hertz", &options.hertz.to_string()]);

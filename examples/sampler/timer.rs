@@ -2,6 +2,7 @@
 
 use crate::contender::Contender;
 use std::ffi::{c_int, c_void};
+use std::hint::black_box;
 use std::io;
 
 /// What the handler of one thread keeps. All of it was made before.
@@ -40,7 +41,9 @@ pub struct Timer<C: Contender> {
 impl<C: Contender> Timer<C> {
     /// Samples this thread from now on; with no room for more, nothing is kept.
     pub fn begin(hertz: u32, room: usize) -> io::Result<Self> {
-        let kept = vec![Sample { trace: C::EMPTY, nanoseconds: 0 }; room];
+        let mut kept = vec![Sample { trace: C::EMPTY, nanoseconds: 0 }; room];
+        // Memory that is written for the first time costs a page fault: not in a handler.
+        black_box(&mut kept).iter_mut().for_each(|sample| sample.nanoseconds = u64::MAX);
         let samples = Samples { contender: C::of_this_thread(room), cpu: 0, kept, taken: 0 };
         let samples = Box::into_raw(Box::new(samples));
         let mut timer = std::ptr::null_mut();
