@@ -77,9 +77,14 @@ pub struct Prepared {
 /// a thread of their own. Not for signal handlers.
 pub fn prepare() -> Prepared {
     refresh();
-    surestack_capture::CACHE.clear();
+    touch_memory();
     let compiling = compiler::begin((0..).map_while(|index| MAP.at(index).ok()?));
     Prepared { thread: know_this_thread(), compiling }
+}
+
+/// Touches the memory that traces need: the first of them may be that of a process that gets no more.
+pub(crate) fn touch_memory() {
+    surestack_capture::CACHE.clear();
 }
 
 /// Waits until the modules that are known are compiled, and says what became of each. Nobody need do that.

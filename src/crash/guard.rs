@@ -75,6 +75,7 @@ pub(super) fn install(handler: Handler) -> Result<Guard, InstallError> {
     }
     let opened = Opened::new(&handler)?;
     this_process::refresh();
+    this_process::touch_memory();
     let directory = opened.directory().map(Path::to_owned);
     if let Some(directory) = &directory {
         // What cannot be removed is somebody else's, and no reason to do without a handler.

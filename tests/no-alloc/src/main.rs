@@ -58,7 +58,7 @@ static CODE: Record = Record {
     path: b"code",
     build_id: b"",
     symbols: None,
-        table: None,
+    table: None,
 };
 /// One block is enough.
 static NO_MORE: Slots = Slots(&[]);
