@@ -1,7 +1,7 @@
 //! The loop.
 
 use crate::cache::{Base, Cache, Found, Generation, Key, NOT_SAVED};
-use crate::remembered::{ADDRESS, Arrival, CHECK, Compare, Entry, Forgetful, REDO, Recall, Remembered, Used};
+use crate::remembered::{ADDRESS, Arrival, CHECK, Entry, Forgetful, REDO, Recall, Remembered, Used};
 use crate::{Packed, Rules, Special, Unpacked};
 use core::ops::ControlFlow;
 use surestack_walk::{
@@ -457,13 +457,13 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         let all = loop {
             let at = met + passed;
             let room = self.ground.budget.saturating_sub(self.index);
-            let (plain, compare) = memory.plain(at);
+            let plain = memory.plain(at);
             let plain = plain.get(..room).unwrap_or(plain);
             // On one stack each lies above the one before.
             if plain.last().is_some_and(|last| last.sp > self.stack.high) {
                 break false;
             }
-            let same = self.same(plain, compare);
+            let same = equal(plain, |entry| self.differs(entry.sp.wrapping_sub(WORD), entry.key));
             let taken = take.take_called(plain.iter().take(same).map(|entry| (entry.key, entry.sp)));
             if taken < same {
                 memory.keeps(at + taken);
@@ -474,7 +474,8 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
                 break false;
             }
             let Some(entry) = memory.entry(met + passed + 1) else { break true };
-            let Some(frame) = memory.entry(met + passed).and_then(|callee| self.still(&callee, &entry)) else {
+            let again = |chase: &mut Self| memory.entry(met + passed).and_then(|callee| chase.still(&callee, &entry));
+            let Some(frame) = self.kept(&entry).or_else(|| again(self)) else {
                 break false;
             };
             if take.take(frame).is_break() {
@@ -506,16 +507,21 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         rule == Some(Packed::special(Special::Outermost))
     }
 
-    /// To how many of these, from the first on, the words still lead that led there.
+    /// Whether a word is no more what it was: in which bits.
     #[inline(always)]
-    fn same(&self, plain: &[Entry], compare: Compare) -> usize {
-        let word = |at: u64, was: u64| self.ground.words.word(at).map_or(1, |word| word ^ was);
-        let returns = |entry: &Entry| word(entry.sp.wrapping_sub(WORD), entry.key);
-        let saved = |entry: &Entry| if entry.slot & CHECK == 0 { 0 } else { word(entry.slot & ADDRESS, entry.fp) };
-        match compare {
-            Compare::Returns => equal(plain, returns),
-            Compare::Slots => equal(plain, |entry| returns(entry) | saved(entry)),
-        }
+    fn differs(&self, at: u64, was: u64) -> u64 {
+        self.ground.words.word(at).map_or(1, |word| word ^ was)
+    }
+
+    /// A remembered frame whose frame pointer is needed, and was saved by its callee, if both words are the same.
+    #[inline(always)]
+    fn kept(&self, entry: &Entry) -> Option<Passed> {
+        let may_go_on = entry.slot & REDO == 0 && entry.sp <= self.stack.high && self.index < self.ground.budget;
+        let differs = || {
+            let saved = if entry.slot & CHECK == 0 { 0 } else { self.differs(entry.slot & ADDRESS, entry.fp) };
+            self.differs(entry.sp.wrapping_sub(WORD), entry.key) | saved
+        };
+        (may_go_on && differs() == 0).then(|| called(entry.key, entry.sp))
     }
 
     /// A remembered frame to which the step must be made anew, if it is still the caller of `callee`.

@@ -34,12 +34,8 @@ pub(crate) const CHECK: u64 = 1 << 49;
 pub(crate) const REDO: u64 = 1 << 50;
 /// The rule at its pc took its frame pointer.
 const USES: u64 = 1 << 51;
-/// Where a slot says to how many of the frames behind this one no step need be made anew.
+/// Where a slot says how many of the frames behind this one need nothing but their return address compared.
 const PLAIN: u32 = 52;
-/// Bits of that number.
-const PLAIN_BITS: u64 = (1 << 11) - 1;
-/// Whether words at slots are to be compared among them.
-const CHECKS: u64 = 1 << 63;
 /// The address in a slot.
 pub(crate) const ADDRESS: u64 = (1 << 48) - 1;
 
@@ -119,15 +115,6 @@ pub(crate) struct Arrival {
     pub used: Used,
 }
 
-/// What has to be compared of remembered frames.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compare {
-    /// Their return addresses.
-    Returns,
-    /// These, and words at some slots.
-    Slots,
-}
-
 /// Whether a rule took the frame pointer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Used {
@@ -145,8 +132,8 @@ pub(crate) trait Recall {
     fn meets(&mut self, state: &State, arrival: Arrival) -> Option<usize>;
     /// A remembered frame.
     fn entry(&self, at: usize) -> Option<Entry>;
-    /// Those behind it that need no step made anew, all on one stack, and whether any has a word to compare at its slot.
-    fn plain(&self, at: usize) -> (&[Entry], Compare);
+    /// Those behind it that need nothing but their return address compared, all on one stack.
+    fn plain(&self, at: usize) -> &[Entry];
     /// From where both met to the last frame everything is as it was.
     fn joins(&mut self);
     /// From where both met to `last` everything is as it was, and then no more.
@@ -179,8 +166,8 @@ impl Recall for Forgetful {
         None
     }
 
-    fn plain(&self, _at: usize) -> (&[Entry], Compare) {
-        (&[], Compare::Returns)
+    fn plain(&self, _at: usize) -> &[Entry] {
+        &[]
     }
 
     fn joins(&mut self) {}
@@ -252,11 +239,9 @@ impl Recall for Recalling<'_> {
     }
 
     #[inline(always)]
-    fn plain(&self, at: usize) -> (&[Entry], Compare) {
-        let slot = self.memory.entries.get(at).map_or(0, |entry| entry.slot);
-        let count = usize::try_from(slot >> PLAIN & PLAIN_BITS).unwrap_or(0);
-        let compare = if slot & CHECKS == 0 { Compare::Returns } else { Compare::Slots };
-        (self.memory.entries.get(at + 1..at + 1 + count).unwrap_or_default(), compare)
+    fn plain(&self, at: usize) -> &[Entry] {
+        let count = self.memory.entries.get(at).map_or(0, |entry| usize::try_from(entry.slot >> PLAIN).unwrap_or(0));
+        self.memory.entries.get(at + 1..at + 1 + count).unwrap_or_default()
     }
 
     fn joins(&mut self) {
@@ -338,13 +323,9 @@ impl Recall for Recalling<'_> {
             let Some(entry) = memory.entries.get_mut(at) else { continue };
             // By its own rule, or by one above that has it from here.
             let needed = entry.slot & USES != 0 || caller.slot & NEEDED != 0 && caller.slot & ADDRESS == 0;
-            let plain = if at + 1 == DEPTH || caller.slot & REDO != 0 {
-                0
-            } else {
-                let checks = if caller.slot & CHECK != 0 { CHECKS } else { caller.slot & CHECKS };
-                ((caller.slot >> PLAIN & PLAIN_BITS) + 1) << PLAIN | checks
-            };
-            let slot = entry.slot & (ADDRESS | REDO | USES) | plain;
+            let plain =
+                if at + 1 == DEPTH || caller.slot & (CHECK | REDO) != 0 { 0 } else { (caller.slot >> PLAIN) + 1 };
+            let slot = entry.slot & (ADDRESS | REDO | USES) | plain << PLAIN;
             entry.slot = checked(if needed { slot | NEEDED } else { slot });
             caller = *entry;
         }
