@@ -50,7 +50,7 @@ fn instructions(random: &mut Random) -> Vec<u8> {
 /// Entries that overlap, begin at the same address, are empty, or reach beyond each other.
 fn entries(random: &mut Random) -> Vec<Fde> {
     let mut drawn = || {
-        let start = CODE + 8 * random.number() % LENGTH;
+        let start = CODE + 8 * (random.number() % (LENGTH / 8));
         let length = [0, 1, 16, 64, 64, 64, 200].get(random.below(7)).copied().unwrap();
         let entry = Fde::new(&[&instructions(random)]).of(start..start + length);
         match random.below(12) {
