@@ -33,12 +33,12 @@ impl Memory {
 
     /// For the next thread.
     pub(crate) fn forget(&self) {
-        // Whoever comes next finds it taken far below.
+        // Taken by nobody's stack pointer: whoever comes next forgets what is in it.
         self.owner.store(1, Ordering::Relaxed);
     }
 
     /// Does something with the previous trace, if nobody is at it. `sp` is the stack pointer of whoever asks, on the stack
-    /// that ends at `high`.
+    /// that begins at `low`.
     ///
     /// # Safety
     /// The calling thread is the one that this belongs to.

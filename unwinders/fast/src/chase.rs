@@ -1,12 +1,14 @@
 //! The loop.
 
+mod again;
+mod step;
+
+use crate::Rules;
 use crate::cache::{Base, Cache, Found, Generation, Key, NOT_SAVED};
-use crate::remembered::{ADDRESS, Arrival, CHECK, Entry, Forgetful, REDO, Recall, Remembered, Used};
-use crate::{Packed, Rules, Special, Unpacked};
+use crate::remembered::{Arrival, Forgetful, Recall, Remembered, Used};
 use core::ops::ControlFlow;
 use surestack_walk::{
-    CodeAddress, End, Error, FoundBy, Frame, Link, Register, Regs, Root, RowSource, SignalSign, Stack, Target,
-    Unwinder, Walk,
+    CodeAddress, End, Error, FoundBy, Frame, Link, Register, Regs, Root, RowSource, Stack, Target, Unwinder, Walk,
 };
 
 /// Bytes of a word.
@@ -444,116 +446,6 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         }
     }
 
-    /// Hands over the frames of the previous trace from where both met, as long as the words that lead to them are the same.
-    /// The last of them.
-    fn again<M: Recall>(
-        &mut self,
-        state: State,
-        met: usize,
-        memory: &mut M,
-        take: &mut impl Take,
-    ) -> ControlFlow<(), State> {
-        let mut passed = 0;
-        let all = loop {
-            let at = met + passed;
-            let room = self.ground.budget.saturating_sub(self.index);
-            let plain = memory.plain(at);
-            let plain = plain.get(..room).unwrap_or(plain);
-            // On one stack each lies above the one before.
-            if plain.last().is_some_and(|last| last.sp > self.stack.high) {
-                break false;
-            }
-            let same = equal(plain, |entry| self.differs(entry.sp.wrapping_sub(WORD), entry.key));
-            let taken = take.take_called(plain.iter().take(same).map(|entry| (entry.key, entry.sp)));
-            if taken < same {
-                memory.keeps(at + taken);
-                return ControlFlow::Break(());
-            }
-            (self.index, passed) = (self.index + same, passed + same);
-            if same < plain.len() {
-                break false;
-            }
-            let Some(entry) = memory.entry(met + passed + 1) else { break true };
-            let again = |chase: &mut Self| memory.entry(met + passed).and_then(|callee| chase.still(&callee, &entry));
-            let Some(frame) = self.kept(&entry).or_else(|| again(self)) else {
-                break false;
-            };
-            if take.take(frame).is_break() {
-                memory.keeps(met + passed);
-                return ControlFlow::Break(());
-            }
-            (self.index, passed) = (self.index + 1, passed + 1);
-        };
-        let last = match memory.entry(met + passed) {
-            // Behind an outermost frame nobody needs a frame pointer.
-            Some(entry) if all && passed > 0 && self.is_outermost(entry.key) => {
-                State { key: Key::of_bits(entry.key), sp: entry.sp, fp: entry.fp }
-            }
-            Some(entry) if passed > 0 => self.whole(&entry, memory, met, met + passed, state.fp),
-            _ => state,
-        };
-        if all {
-            memory.joins()
-        } else {
-            memory.renews(met + passed, &self.ground.words);
-            memory.keeps(met + passed)
-        }
-        ControlFlow::Continue(last)
-    }
-
-    /// Whether the rule at a remembered pc is that nobody called.
-    fn is_outermost(&self, key: u64) -> bool {
-        let rule = self.ground.cache.find(Key::of_bits(key), self.generation).map(Found::rule);
-        rule == Some(Packed::special(Special::Outermost))
-    }
-
-    /// Whether a word is no more what it was: in which bits.
-    #[inline(always)]
-    fn differs(&self, at: u64, was: u64) -> u64 {
-        self.ground.words.word(at).map_or(1, |word| word ^ was)
-    }
-
-    /// A remembered frame whose frame pointer is needed, and was saved by its callee, if both words are the same.
-    #[inline(always)]
-    fn kept(&self, entry: &Entry) -> Option<Passed> {
-        let may_go_on = entry.slot & REDO == 0 && entry.sp <= self.stack.high && self.index < self.ground.budget;
-        let differs = || {
-            let saved = if entry.slot & CHECK == 0 { 0 } else { self.differs(entry.slot & ADDRESS, entry.fp) };
-            self.differs(entry.sp.wrapping_sub(WORD), entry.key) | saved
-        };
-        (may_go_on && differs() == 0).then(|| called(entry.key, entry.sp))
-    }
-
-    /// A remembered frame to which the step must be made anew, if it is still the caller of `callee`.
-    #[inline(never)]
-    fn still(&mut self, callee: &Entry, entry: &Entry) -> Option<Passed> {
-        if entry.slot & REDO == 0 || self.index >= self.ground.budget {
-            return None;
-        }
-        let before = (self.stack, self.signals);
-        let callee = State { key: Key::of_bits(callee.key), sp: callee.sp, fp: callee.fp };
-        let (state, frame) = match self.step(callee, self.find(callee.key)?.rule().unpacked()) {
-            Next::Called(state, _) => (state, called(state.key.bits(), state.sp)),
-            Next::Interrupted(state, _, passed) => (state, passed),
-            Next::Root(_) | Next::Unsaid => return None,
-        };
-        let is_same = entry.is(&state);
-        if !is_same {
-            (self.stack, self.signals) = before;
-        }
-        is_same.then_some(frame)
-    }
-
-    /// A remembered frame with its frame pointer, also where nobody needed it so far: it is where the last frame between
-    /// `met` and this one that saved it did so.
-    #[inline(never)]
-    fn whole<M: Recall>(&self, entry: &Entry, memory: &M, met: usize, at: usize, fp: u64) -> State {
-        let between = (met + 1..=at).rev().filter_map(|at| memory.entry(at));
-        let saved = between.map(|entry| entry.slot & ADDRESS).find(|address| *address != 0);
-        let fp = saved.and_then(|address| self.ground.words.word(address)).unwrap_or(fp);
-        State { key: Key::of_bits(entry.key), sp: entry.sp, fp }
-    }
-
     /// The rule of a pc, remembered or not.
     fn find(&self, key: Key) -> Option<Found> {
         self.ground.cache.find(key, self.generation).or_else(|| self.miss(key))
@@ -568,162 +460,11 @@ impl<'c, 'g, R: Rules, W: Words, F: Fn() -> Regs> Chase<'c, 'g, R, W, F> {
         self.ground.cache.put(key, self.generation, rule, now);
         Some(Found::of(rule))
     }
-
-    /// Follows a rule that is not the usual one.
-    #[inline(never)]
-    fn step(&mut self, state: State, rule: Unpacked) -> Next {
-        let state = &state;
-        match rule {
-            Unpacked::BySp { cfa, fp } => self.called(state, state.sp.wrapping_add(cfa), fp, Used::Sp),
-            Unpacked::ByFp { cfa, fp } => self.called(state, state.fp.wrapping_add(cfa), fp, Used::Fp),
-            Unpacked::Aligned { below } => {
-                let cfa = self.word(state, state.fp.wrapping_sub(below));
-                let fp = self.word(state, state.fp);
-                match (cfa, fp) {
-                    (Some(cfa), Some(fp)) => match self.called(state, cfa, WORD, Used::Fp) {
-                        Next::Called(caller, _) => {
-                            Next::Called(State { fp, ..caller }, Arrival { slot: state.fp | REDO, used: Used::Fp })
-                        }
-                        other => other,
-                    },
-                    _ => Next::Unsaid,
-                }
-            }
-            Unpacked::Special(Special::Linkage(from)) => {
-                let pushed = state.key.bits() & 15 >= u64::from(from);
-                let cfa = state.sp.wrapping_add(if pushed { 2 * WORD } else { WORD });
-                match self.called(state, cfa, WORD, Used::Sp) {
-                    Next::Called(caller, arrival) => Next::Called(caller, Arrival { slot: REDO, ..arrival }),
-                    other => other,
-                }
-            }
-            Unpacked::Special(Special::Signal) => self.interrupted(state),
-            Unpacked::Special(Special::Outermost) => Next::Root(Root::UndefinedReturn),
-            Unpacked::Special(Special::ContextEntry) => Next::Root(Root::ContextEntry),
-            Unpacked::Special(Special::Full) => Next::Unsaid,
-        }
-    }
-
-    /// The caller of a frame with this canonical frame address, whose frame pointer was saved so far below it (8: it was not).
-    fn called(&self, state: &State, cfa: u64, fp: u64, used: Used) -> Next {
-        // On one stack a caller's frame lies above its callee's.
-        if cfa <= state.sp {
-            return Next::Unsaid;
-        }
-        let pc = self.word(state, cfa.wrapping_sub(WORD));
-        let slot = if fp == WORD { 0 } else { cfa.wrapping_sub(fp) };
-        let saved = if slot == 0 { Some(state.fp) } else { self.word(state, slot) };
-        match (pc.and_then(Key::of_return), saved) {
-            (Some(key), Some(fp)) => Next::Called(State { key, sp: cfa, fp }, Arrival { slot, used }),
-            _ => Next::Unsaid,
-        }
-    }
-
-    /// A word of the stack, from the frame's stack pointer on.
-    fn word(&self, state: &State, address: u64) -> Option<u64> {
-        let is_there = address >= state.sp && address.is_multiple_of(WORD) && self.stack.holds(address, WORD);
-        is_there.then(|| self.ground.words.word(address)).flatten()
-    }
-
-    /// What the signal interrupted whose trampoline the frame is in.
-    fn interrupted(&mut self, state: &State) -> Next {
-        let target = self.ground.target;
-        let layout = &target.arch.signal_frame;
-        let ucontext = state.sp.wrapping_add(u64::from(layout.ucontext));
-        self.signals += 1;
-        if self.signals > SIGNALS || ucontext < state.sp || !self.stack.holds(ucontext, layout.registers.size) {
-            return Next::Unsaid;
-        }
-        let field = |wanted: Register| {
-            let (_, offset, width) = layout.registers.fields.iter().find(|(register, ..)| *register == wanted)?;
-            let at = ucontext.wrapping_add(u64::from(*offset));
-            let word = self.word(state, at & !(WORD - 1))?;
-            let shifted = word >> (8 * (at & (WORD - 1)));
-            Some((at, if *width >= 8 { shifted } else { shifted & ((1 << (8 * u32::from(*width))) - 1) }))
-        };
-        // The full walk reads all of them.
-        if layout.registers.fields.iter().any(|(register, ..)| field(*register).is_none()) {
-            return Next::Unsaid;
-        }
-        let (Some((slot, pc)), Some((_, sp)), Some((saved, fp))) =
-            (field(Register::PC), field(target.arch.sp), field(target.arch.fp))
-        else {
-            return Next::Unsaid;
-        };
-        // As the full walk has it: selectors of user space.
-        let is_user = |register: Register, or_none: bool| {
-            field(register).is_none_or(|(_, selector)| selector & 3 == 3 || or_none && selector == 0)
-        };
-        let plausible = is_user(Register::CS, false) && is_user(Register::SS, true);
-        let Some(key) = Key::of_exact(pc).filter(|_| plausible) else { return Next::Unsaid };
-        let next = State { key, sp, fp };
-        // Nothing changed: the full walk says so.
-        let stack = target.stacks.find(sp);
-        let goes_on = |stack: &Stack| (key, sp) != (state.key, state.sp) && self.keeps(sp, stack);
-        let Some(stack) = stack.filter(goes_on) else { return Next::Unsaid };
-        self.stack = stack;
-        let arrived = Passed {
-            pc: CodeAddress::Exact(pc),
-            sp: Some(sp),
-            link: Link::Signal,
-            callee_cfa: Some(ucontext),
-            return_slot: Some(slot),
-            found_by: FoundBy::SignalFrame(SignalSign::Bytes),
-        };
-        Next::Interrupted(next, Arrival { slot: saved | REDO, used: Used::Sp }, arrived)
-    }
-
-    /// Lets the full walk step to where the chase is, and once more; where it then is. Hands over what the chase had not.
-    #[cold]
-    #[inline(never)]
-    fn catch_up(&mut self, take: &mut impl Take) -> ControlFlow<Option<End>, (Option<State>, Passed)> {
-        let Ground { target, unwinders, budget, .. } = *self.ground;
-        let mut walk = self.walk.take().unwrap_or_else(|| Walk::new(target, unwinders, (self.start.regs)(), budget));
-        loop {
-            let Some(frame) = walk.next() else {
-                return ControlFlow::Break(walk.end().or(Some(End::Stopped(Error::Budget { frames: self.index }))));
-            };
-            if frame.index < self.index {
-                continue;
-            }
-            let passed = Passed::of(target, &frame);
-            // The full walk holds the next canonical frame address against the last one, the chase against the stack pointer:
-            // rows may say that these are not the same.
-            let is_alike = frame.link != Link::Call || frame.callee_cfa.is_none() || frame.callee_cfa == passed.sp;
-            let state = State::of(target.arch.sp, target.arch.fp, frame.regs).filter(|_| is_alike);
-            self.signals = self.signals.max(u32::from(walk.descents()));
-            // The frame itself is looked at first; where it brings the chase no further, it comes back here.
-            let stack = state.as_ref().and_then(|state| target.stacks.find(state.sp));
-            if let (Some(state), Some(stack)) = (state, stack)
-                && self.keeps(state.sp, &stack)
-            {
-                self.stack = stack;
-                if self.signals <= SIGNALS && self.stands(&state) && self.find(state.key).is_some() {
-                    self.walk = Some(walk);
-                    return ControlFlow::Continue((Some(state), passed));
-                }
-            }
-            if take.take(passed).is_break() {
-                return ControlFlow::Break(None);
-            }
-            self.index += 1;
-        }
-    }
 }
 
 /// The generation of modules with this count of changes; that of no entry where nobody can say.
 fn tag(count: Option<u64>) -> Generation {
     count.map_or(Generation::NEVER, Generation::of)
-}
-
-/// How many of these, from the first on, differ in nothing. Four at a time: none of the loads waits for another.
-#[inline(always)]
-fn equal(plain: &[Entry], differs: impl Fn(&Entry) -> u64) -> usize {
-    let (fours, _) = plain.as_chunks::<4>();
-    let all = |[a, b, c, d]: &[Entry; 4]| differs(a) | differs(b) | differs(c) | differs(d) == 0;
-    let same = 4 * fours.iter().take_while(|four| all(four)).count();
-    let rest = plain.get(same..).unwrap_or_default();
-    same + rest.iter().take_while(|entry| differs(entry) == 0).count()
 }
 
 /// Whether a canonical frame address, and what is saved so many words from it, lie above a frame's stack pointer.
