@@ -58,6 +58,7 @@ mod kept;
 pub mod marker;
 pub mod previous;
 pub mod proof;
+pub mod recorder;
 pub mod report;
 pub mod rows;
 pub mod serve;
