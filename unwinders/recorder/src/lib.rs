@@ -16,8 +16,20 @@
 #[cfg(test)]
 extern crate std;
 
+mod annotation;
+mod arena;
+mod claim;
+mod event;
 pub mod layout;
+mod local;
+mod pack;
 pub mod ring;
+mod shared;
+mod site;
 mod value;
 
+pub use annotation::annotate;
+pub use arena::{AlreadyStarted, Arena, Geometry, publish, started};
+pub use event::{Dropped, prepare_this_thread, write};
+pub use site::Site;
 pub use value::{Field, Formatted, Value};

@@ -82,6 +82,11 @@ pub trait Ring {
     fn base(&self) -> u64;
     /// Whether a writer whose stack pointer was `outer` cannot be under way any more, now that one runs at `sp`.
     fn is_left(&self, outer: u64, sp: u64) -> bool;
+    /// Whether this is still the process that the ring belongs to: a handler may have forked in the middle of a write, and the
+    /// child goes on with it.
+    fn is_own(&self) -> bool {
+        true
+    }
 }
 
 /// Why an event is not in the ring. All are counted in the thread's slot.
@@ -255,6 +260,10 @@ fn count<R: Ring>(ring: &R, refused: Refused) -> Refused {
 /// Ends. What the outermost writer and all who interrupted it have written is committed.
 #[inline(always)]
 fn leave<R: Ring>(ring: &R, sp: u64, nested: u64) {
+    if !ring.is_own() {
+        // What the child put is what its parent puts. How far the ring has come is the parent's to say.
+        return;
+    }
     let state = ring.load(Word::Nest);
     if nested != 0 {
         // 0 only where somebody took the outermost writer for one that was left.
