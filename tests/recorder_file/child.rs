@@ -41,7 +41,9 @@ impl Drop for Program {
 /// What the program does that this is when it is started as one.
 pub fn run(what: &str, path: &Path) {
     let options = if path.as_os_str() == "memory" { Options::memory() } else { Options::file(path) };
-    let options = options.threads(4).ring_size(32 << 10).annotations(8);
+    // Who talks is read every now and then, who shouts is not read to the end.
+    let ring_size = if what == "talks" { 1 << 20 } else { 32 << 10 };
+    let options = options.threads(4).ring_size(ring_size).annotations(8);
     let full = if what == "drops" { Full::DropNewest } else { Full::Overwrite };
     start(options.full(full)).unwrap();
     match what {
