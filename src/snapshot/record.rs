@@ -9,11 +9,13 @@ mod contents;
 mod gaps;
 mod layers;
 mod modules;
+mod pieces;
 
 use super::{Absence, Absent, AddressSpace, Process, Snapshot, Thread};
 use crate::error::Error;
 use crate::image::Find;
 use contents::{Contents, Task};
+pub use pieces::Pieces;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -39,6 +41,10 @@ pub struct Recorded {
     pub unchanged: Vec<Range<u64>>,
     /// The signature of the crashed thread's trace: of its places in code, as [`Signature`] makes it.
     pub signature: Option<u64>,
+    /// What the record holds of the flight recorder.
+    pub recorder: Pieces,
+    /// When the signal was taken: nanoseconds of the monotonic clock.
+    pub monotonic: Option<u64>,
 }
 
 /// A trace as it was recorded.
@@ -138,8 +144,19 @@ fn recorded(contents: Contents, find: &Find) -> Recorded {
     let time = contents.process.and_then(|process| {
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(process.realtime)).filter(|_| process.realtime > 0)
     });
-    let (occasion, messages, unchanged) = (contents.occasion, contents.messages, layers::joined(contents.unchanged));
-    Recorded { snapshot, occasion, time, crashed: crashed.is_some(), traces, messages, unchanged, signature }
+    let monotonic = contents.process.map(|process| process.monotonic).filter(|monotonic| *monotonic > 0);
+    Recorded {
+        snapshot,
+        occasion: contents.occasion,
+        time,
+        crashed: crashed.is_some(),
+        traces,
+        messages: contents.messages,
+        unchanged: layers::joined(contents.unchanged),
+        signature,
+        recorder: contents.recorder,
+        monotonic,
+    }
 }
 
 fn absence(state: Option<ThreadState>) -> Absence {
