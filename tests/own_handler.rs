@@ -1,11 +1,11 @@
-//! The crash handler itself can reach nothing that is not safe at signal time, in a program and in a library, in debug and
-//! in release; and an allocation in it would be found.
+//! The crash handler, and what writes into the flight recorder, can reach nothing that is not safe at signal time, in a program
+//! and in a library, in debug and in release; and an allocation in it would be found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use surestack::verify::{self, Offence, Options, Verified};
+use surestack::verify::{self, Beliefs, Offence, Options, Thread, Verified};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What the project allows itself.
@@ -68,6 +68,31 @@ fn the_handler_reaches_nothing_unsafe_and_only_the_listed_system_calls() {
     }
     let unmade: Vec<_> = listed.iter().filter(|(number, _)| !made.contains(number)).collect();
     assert!(unmade.is_empty(), "in system-calls.txt, and not made: {unmade:?}");
+}
+
+/// What writing into the flight recorder calls of libc: a clock, and when a thread first writes what the kernel has for it;
+/// all of them bare system calls, or less.
+const WRITING: [&str; 7] =
+    ["__errno_location", "clock_gettime", "getpid", "madvise", "prctl", "sigaltstack", "syscall"];
+
+#[test]
+fn writing_an_event_and_an_annotation_reaches_seven_functions_of_libc_and_in_release_no_panic() {
+    for (profile, beliefs) in [("dev", Beliefs::Listed), ("release", Beliefs::Refused)] {
+        for file in built(Path::new(ROOT), profile, &target("own-handler")) {
+            let options = Options {
+                roots: vec!["surestack_own_writes".to_owned()],
+                allowed: WRITING.map(str::to_owned).to_vec(),
+                thread: Thread::Allowed,
+                beliefs,
+                ..Options::default()
+            };
+            let found = verify::file(&file, &options).unwrap();
+            let all = text(&found, &file);
+            assert!(found.violations.is_empty() && found.system_calls.is_empty(), "{all}");
+            assert!(found.functions.len() >= 10, "{all}");
+            assert!(WRITING.iter().all(|name| found.allowed.contains(*name)), "{all}");
+        }
+    }
 }
 
 /// Copies a folder and what is in it.

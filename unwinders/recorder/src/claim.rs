@@ -30,7 +30,7 @@ impl Arena {
         let place = local::place().load(Ordering::Relaxed);
         let (own, index) = (self.own().load(Ordering::Relaxed), place & NONE);
         if place >> 32 == own && index.wrapping_sub(1) < NONE - 1 {
-            return Some(Shared::of(self, (index.wrapping_sub(1)) as usize));
+            return Some(Shared::of(self, (index.wrapping_sub(1)) as usize, own));
         }
         self.first(place)
     }
@@ -50,7 +50,7 @@ impl Arena {
         let mine = own << 32 | claimed.map_or(NONE, |index| index as u64 + 1);
         let word = local::place();
         match (word.compare_exchange(place, mine, Ordering::Relaxed, Ordering::Relaxed), claimed) {
-            (Ok(_), Some(index)) => Some(Shared::of(self, index)),
+            (Ok(_), Some(index)) => Some(Shared::of(self, index, own)),
             (Ok(_), None) => None,
             // A handler in between has written, and so has a slot.
             (Err(other), claimed) => {
@@ -58,7 +58,7 @@ impl Arena {
                     self.word(self.slot(index) + slot::STATE).store(state::FREE, Ordering::Release);
                 }
                 let index = other & NONE;
-                (index.wrapping_sub(1) < NONE - 1).then(|| Shared::of(self, (index - 1) as usize))
+                (index.wrapping_sub(1) < NONE - 1).then(|| Shared::of(self, (index - 1) as usize, own))
             }
         }
     }

@@ -82,6 +82,11 @@ pub trait Ring {
     fn base(&self) -> u64;
     /// Whether a writer whose stack pointer was `outer` cannot be under way any more, now that one runs at `sp`.
     fn is_left(&self, outer: u64, sp: u64) -> bool;
+    /// Whether this is still the process that the ring belongs to: a handler may have forked in the middle of a write, and the
+    /// child goes on with it.
+    fn is_own(&self) -> bool {
+        true
+    }
 }
 
 /// Why an event is not in the ring. All are counted in the thread's slot.
@@ -116,7 +121,7 @@ pub fn write<R: Ring>(
         }
         Err(refused) => Err(count(ring, refused)),
     };
-    leave(ring);
+    leave(ring, sp, nested);
     written
 }
 
@@ -254,30 +259,33 @@ fn count<R: Ring>(ring: &R, refused: Refused) -> Refused {
 
 /// Ends. What the outermost writer and all who interrupted it have written is committed.
 #[inline(always)]
-fn leave<R: Ring>(ring: &R) {
+fn leave<R: Ring>(ring: &R, sp: u64, nested: u64) {
+    if !ring.is_own() {
+        // What the child put is what its parent puts. How far the ring has come is the parent's to say.
+        return;
+    }
     let state = ring.load(Word::Nest);
-    if state & NEST_BITS != 1 {
-        // 0 only where somebody took this writer for one that was left.
+    if nested != 0 {
+        // 0 only where somebody took the outermost writer for one that was left.
         return ring.store(Word::Nest, if state & NEST_BITS == 0 { state } else { state.wrapping_sub(1) });
     }
-    let seen = ring.load(Word::Reserve);
-    ring.publish(Word::Commit, seen);
-    ring.store(Word::Nest, 0);
-    // A handler in between was nested, and did not commit.
-    if ring.load(Word::Reserve) != seen {
-        commit_again(ring, state);
-    }
-}
-
-#[cold]
-fn commit_again<R: Ring>(ring: &R, state: u64) {
-    for _ in 0..TRIES {
-        let now = ring.load(Word::Nest);
-        if now & NEST_BITS != 0 {
-            // Somebody who is not done yet commits it.
+    if state & NEST_BITS == 1 {
+        let seen = ring.load(Word::Reserve);
+        ring.publish(Word::Commit, seen);
+        ring.store(Word::Nest, 0);
+        if ring.load(Word::Reserve) == seen {
             return;
         }
-        ring.store(Word::Nest, state);
+    }
+    commit_again(ring, sp);
+}
+
+/// A handler came in between, was nested, and did not commit. Or one jumped out of another, so that the writer in between is
+/// still counted. Or one took this writer for one that was left, so that this one is not. All have ended: they nest.
+#[cold]
+fn commit_again<R: Ring>(ring: &R, sp: u64) {
+    for _ in 0..TRIES {
+        ring.store(Word::Nest, sp & !NEST_BITS | 1);
         let seen = ring.load(Word::Reserve);
         ring.publish(Word::Commit, seen);
         ring.store(Word::Nest, 0);

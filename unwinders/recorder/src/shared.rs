@@ -16,16 +16,20 @@ pub(crate) struct Shared {
     ring: *const u8,
     size: u64,
     mode: u64,
+    /// The word that says which process this is, and what it said.
+    own: *const AtomicU64,
+    number: u64,
 }
 
 impl Shared {
-    /// The ring of the slot with this index, which is one.
+    /// The ring of the slot with this index, which is one, for the process with this number.
     #[inline(always)]
-    pub fn of(arena: &'static Arena, index: usize) -> Self {
+    pub fn of(arena: &'static Arena, index: usize, number: u64) -> Self {
         debug_assert!(index < arena.geometry().thread_slots);
         // SAFETY: both lie in the mapping: the index is one.
         let (slot, ring) = unsafe { (arena.base().add(arena.slot(index)), arena.base().add(arena.ring(index))) };
-        Self { slot, ring, size: arena.geometry().ring_size as u64, mode: arena.mode() }
+        let (size, mode, own) = (arena.geometry().ring_size as u64, arena.mode(), core::ptr::from_ref(arena.own()));
+        Self { slot, ring, size, mode, own, number }
     }
 
     #[inline(always)]
@@ -109,6 +113,12 @@ impl Ring for Shared {
 
     fn base(&self) -> u64 {
         self.at(slot::BASE).load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn is_own(&self) -> bool {
+        // SAFETY: valid for ever, as whoever made the arena promised.
+        unsafe { (*self.own).load(Ordering::Relaxed) == self.number }
     }
 
     fn is_left(&self, outer: u64, sp: u64) -> bool {
