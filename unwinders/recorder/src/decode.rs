@@ -22,7 +22,7 @@ mod slot;
 pub use annotation::Annotation;
 pub use header::{Counters, Header, Refused};
 pub use page::{Page, Piece, Record};
-pub use site::{Fields, Site};
+pub use site::{Fields, Kinds, Site};
 pub use slot::{Slot, Unsound};
 
 use crate::Value;

@@ -29,9 +29,16 @@ pub struct Site<'a> {
     pub line: u32,
     /// An index into [`LEVELS`].
     pub level: u8,
-    fields: usize,
-    kinds: u64,
+    /// What its fields are.
+    pub kinds: Kinds,
     names: &'a [u8],
+}
+
+/// What the fields of a site's events are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds {
+    count: usize,
+    kinds: u64,
 }
 
 impl<'a> Site<'a> {
@@ -62,17 +69,27 @@ impl<'a> Site<'a> {
             file,
             line: u32::try_from(line & u64::from(u32::MAX)).ok()?,
             level: u8::try_from(level).ok()?,
-            fields,
-            kinds: word(whole, 8)?,
+            kinds: Kinds { count: fields, kinds: word(whole, 8)? },
             names,
         };
-        let all_named = (0..fields).try_fold(names, |rest, _| string(rest).map(|(_, rest)| rest)).is_some();
-        (fields <= FIELDS && all_named).then_some(site)
+        (fields <= FIELDS && site.names().count() == fields).then_some(site)
     }
 
-    /// The fields of a record of this site.
-    pub fn fields(&self, record: &Record<'a>) -> Fields<'a> {
-        Fields { left: self.fields, kinds: self.kinds, names: self.names, words: record.fields }
+    /// The names of its fields.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut rest = self.names;
+        (0..self.kinds.count).map_while(move |_| {
+            let (name, behind) = string(rest)?;
+            rest = behind;
+            Some(name)
+        })
+    }
+}
+
+impl Kinds {
+    /// The values of a record of such a site.
+    pub fn fields<'a>(&self, record: &Record<'a>) -> Fields<'a> {
+        Fields { left: self.count, kinds: self.kinds, words: record.fields }
     }
 }
 
@@ -83,12 +100,11 @@ fn string(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((core::str::from_utf8(text).ok()?, rest))
 }
 
-/// Goes through the fields of a record: their names and values.
+/// Goes through the values of a record's fields.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     left: usize,
     kinds: u64,
-    names: &'a [u8],
     words: &'a [u8],
 }
 
@@ -115,17 +131,16 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = (&'a str, Seen<'a>);
+    type Item = Seen<'a>;
 
-    fn next(&mut self) -> Option<Self::Item> {
+    fn next(&mut self) -> Option<Seen<'a>> {
         self.left = self.left.checked_sub(1)?;
-        let (name, names) = string(self.names)?;
-        let Some(seen) = self.value() else {
+        let seen = self.value();
+        if seen.is_none() {
             self.left = 0;
-            return None;
-        };
-        (self.kinds, self.names) = (self.kinds >> 4, names);
-        Some((name, seen))
+        }
+        self.kinds >>= 4;
+        seen
     }
 }
 

@@ -28,9 +28,10 @@ fn bytes(words: &[u64]) -> Vec<u8> {
 fn fields(site: &[u64], record: &[u64]) -> (Vec<(String, String)>, usize) {
     let (site, record) = (bytes(site), bytes(record));
     let site = Site::decode(&site).unwrap();
-    let mut fields = site.fields(&Record { position: 0, site: 1, time: 0, fields: &record });
-    let each = fields.by_ref().map(|(name, seen)| (name.into(), std::format!("{:?} {}", seen.value, seen.length)));
-    (each.collect(), fields.rest().len())
+    let mut fields = site.kinds.fields(&Record { position: 0, site: 1, time: 0, fields: &record });
+    let values = fields.by_ref().map(|seen| std::format!("{:?} {}", seen.value, seen.length));
+    let each = site.names().map(Into::into).zip(values).collect();
+    (each, fields.rest().len())
 }
 
 fn pair(name: &str, value: &str) -> (String, String) {
