@@ -11,11 +11,12 @@ mod layers;
 mod modules;
 mod pieces;
 
+use super::recorder::{FoundRecorder, RecorderPlace};
 use super::{Absence, Absent, AddressSpace, Process, Snapshot, Thread};
 use crate::error::Error;
 use crate::image::Find;
+use crate::recorder::Recording;
 use contents::{Contents, Task};
-pub use pieces::Pieces;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -41,8 +42,8 @@ pub struct Recorded {
     pub unchanged: Vec<Range<u64>>,
     /// The signature of the crashed thread's trace: of its places in code, as [`Signature`] makes it.
     pub signature: Option<u64>,
-    /// What the record holds of the flight recorder.
-    pub recorder: Pieces,
+    /// What the record holds of the flight recorder, if there was one.
+    pub recorder: Option<FoundRecorder>,
     /// When the signal was taken: nanoseconds of the monotonic clock.
     pub monotonic: Option<u64>,
 }
@@ -139,6 +140,15 @@ fn recorded(contents: Contents, find: &Find) -> Recorded {
             gaps.push(super::Gap::Unchecked { what });
         }
     }
+    let recorder =
+        match Some(contents.recorder).filter(|pieces| !pieces.is_empty()).map(|pieces| Recording::read(&pieces)) {
+            Some(Ok(recording)) => Some(FoundRecorder { place: RecorderPlace::Record, recording }),
+            Some(Err(why)) => {
+                gaps.push(super::Gap::Damaged { what: format!("the flight recorder in the record: {why}") });
+                None
+            }
+            None => None,
+        };
     let memory = Box::new(memory);
     let snapshot = Snapshot { arch, process, threads, absent, space, memory, gaps, signed_bits: 0 };
     let time = contents.process.and_then(|process| {
@@ -154,7 +164,7 @@ fn recorded(contents: Contents, find: &Find) -> Recorded {
         messages: contents.messages,
         unchanged: layers::joined(contents.unchanged),
         signature,
-        recorder: contents.recorder,
+        recorder,
         monotonic,
     }
 }

@@ -1,10 +1,11 @@
 //! What a record holds of the flight recorder's memory.
 
+use crate::recorder::Source;
 use std::collections::BTreeMap;
 
 /// Pieces of a recorder's memory, by their offsets. What is not in them is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pieces(BTreeMap<u64, Vec<u8>>);
+pub(super) struct Pieces(BTreeMap<u64, Vec<u8>>);
 
 impl Pieces {
     /// Whether there are none: no recorder was started, or the handler could not read it.
@@ -16,9 +17,10 @@ impl Pieces {
     pub(super) fn add(&mut self, at: u64, bytes: &[u8]) {
         self.0.insert(at, bytes.to_vec());
     }
+}
 
-    /// Fills `into` with what is at `offset`; false where not all of that is known.
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+impl Source for Pieces {
+    fn read(&self, offset: u64, into: &mut [u8]) -> bool {
         let (mut at, mut rest) = (offset, into);
         while !rest.is_empty() {
             let Some((start, bytes)) = self.0.range(..=at).next_back() else { return false };
@@ -33,6 +35,10 @@ impl Pieces {
             (at, rest) = (next, later);
         }
         true
+    }
+
+    fn size(&self) -> Option<u64> {
+        None
     }
 }
 

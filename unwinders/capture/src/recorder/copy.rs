@@ -58,7 +58,8 @@ impl<M: Memory> Copying<'_, M> {
         let mut page = [0; PAGE];
         self.range(0, PAGE, &mut page, &mut order.put)?;
         self.annotations(&mut page, &mut order.put)?;
-        let used = usize::try_from(self.word(header::SITES_USED)?).unwrap_or(usize::MAX);
+        // The first word is nobody's, and not counted.
+        let used = usize::try_from(self.word(header::SITES_USED)?).unwrap_or(usize::MAX).saturating_add(8);
         let (sites, used) = (self.geometry.sites, used.min(self.geometry.sites_size));
         self.range(sites, sites.saturating_add(used), &mut page, &mut order.put)?;
 
