@@ -321,6 +321,7 @@ fn in_report(left: &Left) -> Result<(), Failed> {
     check(code == Some(0) && left.output.status.signal() == Some(libc::SIGSEGV), || text.clone())?;
     lists(&text)?;
     in_order(&text, &["recorder_report::null", ", seconds before the crash, in the record"])?;
+    said_at_once(left)?;
     let report = left.json("report", &record)?;
     document(&report, "record")?;
     let moment = report["recorder"]["crashed_monotonic_ns"].as_u64().ok_or("no moment")?;
@@ -332,6 +333,17 @@ fn in_report(left: &Left) -> Result<(), Failed> {
     check(!brief.contains("step  worker"), || brief.clone())?;
     let (few, _) = left.text(&["report", "--last", "2"], &record)?;
     in_order(&few, &["the last 2 of 21 events", "number=19", "about to crash", "the last 2 of 81 events"])
+}
+
+fn said_at_once(left: &Left) -> Result<(), Failed> {
+    let said = String::from_utf8(left.output.stderr.clone())?;
+    in_order(&said, &["*** SIGSEGV", "version: \"4.2.1\"", "the last events of this thread"])?;
+    check(said.contains("  request: 4711\n"), || said.clone())?;
+    let lines: Vec<_> = said.lines().skip_while(|line| !line.starts_with("the last events")).skip(1).take(9).collect();
+    let [first, .., last, behind] = &*lines else { return Err(said.into()) };
+    in_order(first, &["  0.0", "  -  request taken  number=13"])?;
+    in_order(last, &["  0.0", "  error  about to crash  because=\"it was asked to\"  at=0.500000"])?;
+    check(!behind.starts_with("  0."), || said.clone())
 }
 
 fn no_crash(left: &Left) -> Result<(), Failed> {

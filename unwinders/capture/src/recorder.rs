@@ -11,6 +11,9 @@
 //! time: it is read by loads that may fail.
 
 mod copy;
+mod words;
+
+pub(crate) use words::write;
 
 use crate::record::{Gap, Item};
 use crate::report::{Report, checked};
@@ -25,8 +28,8 @@ pub(crate) fn record(report: &mut Report<'_>) {
     let Some(arena) = surestack_recorder::started() else { return };
     let began = syscall::now(Clock::Monotonic);
     let until = began.saturating_add(report.deadline().saturating_sub(began) / SHARE);
-    let base = u64::try_from(arena.base().addr()).unwrap_or_default();
-    let copying = Copying { memory: &checked(), base, geometry: *arena.geometry() };
+    let memory = checked();
+    let copying = Copying::of(arena, &memory);
     let mut order = Order {
         crashed: u64::from(report.process) << 32 | u64::from(report.thread),
         has_time: || syscall::now(Clock::Monotonic) < until,

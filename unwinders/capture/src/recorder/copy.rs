@@ -1,7 +1,7 @@
 //! What is copied of a recorder's memory, in which order, and how much at most.
 
-use surestack_recorder::Geometry;
 use surestack_recorder::layout::{PAGE, annotation, header, mode, slot, state};
+use surestack_recorder::{Arena, Geometry};
 use surestack_walk::Memory;
 
 /// Annotations that are copied at most.
@@ -34,10 +34,10 @@ pub(super) struct Unreadable(pub u64);
 
 /// What of a thread's slot is needed to find its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
-    index: usize,
+pub(super) struct Slot {
+    pub index: usize,
     owner: u64,
-    base: u64,
+    pub base: u64,
     began: u64,
     commit: u64,
 }
@@ -52,7 +52,12 @@ pub(super) struct Order<T, P> {
     pub put: P,
 }
 
-impl<M: Memory> Copying<'_, M> {
+impl<'m, M: Memory> Copying<'m, M> {
+    /// Of this recorder, read by `memory`.
+    pub fn of(arena: &Arena, memory: &'m M) -> Self {
+        Self { memory, base: u64::try_from(arena.base().addr()).unwrap_or_default(), geometry: *arena.geometry() }
+    }
+
     /// Copies all of it that is of use. Gives the number of threads with events that were left out.
     pub fn copy<T: Fn() -> bool, P: FnMut(u64, &[u8])>(&self, order: &mut Order<T, P>) -> Result<u64, Unreadable> {
         let mut page = [0; PAGE];
@@ -95,13 +100,34 @@ impl<M: Memory> Copying<'_, M> {
     }
 
     fn annotations(&self, page: &mut [u8; PAGE], put: &mut impl FnMut(u64, &[u8])) -> Result<(), Unreadable> {
-        for index in 0..self.geometry.annotation_slots.min(ANNOTATIONS) {
+        self.ready_annotations().try_for_each(|at| {
+            let at = at?;
+            self.range(at, at.saturating_add(annotation::SIZE), page, put)
+        })
+    }
+
+    /// Where annotations are that have a key.
+    pub fn ready_annotations(&self) -> impl Iterator<Item = Result<usize, Unreadable>> + '_ {
+        let slots = 0..self.geometry.annotation_slots.min(ANNOTATIONS);
+        slots.filter_map(|index| {
             let at = self.geometry.annotations.saturating_add(index.saturating_mul(annotation::SIZE));
-            if self.word(at.saturating_add(annotation::STATE))? == annotation::READY {
-                self.range(at, at.saturating_add(annotation::SIZE), page, put)?;
+            match self.word(at.saturating_add(annotation::STATE)) {
+                Ok(annotation::READY) => Some(Ok(at)),
+                Ok(_) => None,
+                Err(unreadable) => Some(Err(unreadable)),
             }
+        })
+    }
+
+    /// The last slot of a thread.
+    pub fn newest(&self, owner: u64) -> Result<Option<Slot>, Unreadable> {
+        let mut newest: Option<Slot> = None;
+        for index in 0..self.geometry.thread_slots.min(SLOTS) {
+            let slot = self.slot(index)?.filter(|slot| slot.owner == owner);
+            let is_newer = slot.is_some_and(|slot| newest.is_none_or(|newest| newest.began <= slot.began));
+            newest = if is_newer { slot } else { newest };
         }
-        Ok(())
+        Ok(newest)
     }
 
     /// A thread that has events, or had.
@@ -123,10 +149,15 @@ impl<M: Memory> Copying<'_, M> {
     }
 
     /// The position at which the page begins in which its last record is.
-    fn last_page(&self, slot: &Slot) -> Result<Option<u64>, Unreadable> {
-        let is_kept = self.word(header::MODE)? == mode::DROP_NEWEST;
-        let end = if is_kept { slot.commit.min(slot.base.saturating_add(self.ring_size())) } else { slot.commit };
+    pub fn last_page(&self, slot: &Slot) -> Result<Option<u64>, Unreadable> {
+        let end = self.end(slot)?;
         Ok((end > slot.base).then(|| end.saturating_sub(1) & !(PAGE_BYTES - 1)))
+    }
+
+    /// The position at which its last record ends.
+    pub fn end(&self, slot: &Slot) -> Result<u64, Unreadable> {
+        let is_kept = self.word(header::MODE)? == mode::DROP_NEWEST;
+        Ok(if is_kept { slot.commit.min(slot.base.saturating_add(self.ring_size())) } else { slot.commit })
     }
 
     /// Copies a slot and the last pages of its ring.
@@ -169,7 +200,7 @@ impl<M: Memory> Copying<'_, M> {
     }
 
     /// Where a position of a ring is.
-    fn ring(&self, index: usize, position: u64) -> usize {
+    pub fn ring(&self, index: usize, position: u64) -> usize {
         let ring = self.geometry.rings.saturating_add(index.saturating_mul(self.geometry.ring_size));
         let within = position.checked_rem(self.ring_size()).and_then(|within| usize::try_from(within).ok());
         ring.saturating_add(within.unwrap_or_default())
@@ -196,13 +227,13 @@ impl<M: Memory> Copying<'_, M> {
         Ok(())
     }
 
-    fn word(&self, at: usize) -> Result<u64, Unreadable> {
+    pub fn word(&self, at: usize) -> Result<u64, Unreadable> {
         let mut bytes = [0; 8];
         self.read(at, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
-    fn read(&self, at: usize, into: &mut [u8]) -> Result<(), Unreadable> {
+    pub fn read(&self, at: usize, into: &mut [u8]) -> Result<(), Unreadable> {
         let at = as_word(at);
         self.memory.read(self.base.wrapping_add(at), into).map_err(|_| Unreadable(at))
     }
