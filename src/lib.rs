@@ -58,6 +58,8 @@ mod kept;
 pub mod marker;
 pub mod previous;
 pub mod proof;
+#[cfg(target_os = "linux")]
+pub mod recorder;
 pub mod report;
 pub mod rows;
 pub mod serve;

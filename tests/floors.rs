@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["report", "trace", "fold"],
     &["symbol", "evidence", "corrected", "rows", "marker", "thread_start", "this_process"],
     &["proof"],
-    &["analysis", "snapshot", "image"],
+    &["analysis", "snapshot", "image", "recorder"],
     &["error", "kept"],
 ];
 
