@@ -35,6 +35,14 @@ pub enum Error {
         /// What it is instead, or what is missing.
         why: String,
     },
+    /// The file is no flight recorder of a kind that can be read.
+    #[error("{} is not a flight recorder: {why}; give the file that the program's `recorder::start` made, or `--pid`", path.display())]
+    NotRecorder {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead, or what is wrong with it.
+        why: String,
+    },
     /// The bytes are no ELF file of a kind that can be read.
     #[error("{what} is not a usable ELF file: {why}")]
     NotElf {

@@ -10,6 +10,8 @@ mod core_file;
 mod crash_helper;
 #[path = "main/process.rs"]
 mod process;
+#[path = "main/recorder.rs"]
+mod recorder;
 #[path = "main/report.rs"]
 mod report;
 #[path = "main/shared.rs"]
@@ -28,6 +30,7 @@ Examples:
   surestack core core.1234                      what happened, and every thread's stack
   surestack process 1234                        every thread's stack of a running process
   surestack report 1795-4711-9feb.surestack     what a crash handler recorded, with names and verdicts
+  surestack recorder --last 20 server.recorder  the last events that a program recorded
   surestack check 1234 --functions targets      may these functions be replaced now?
 
 Exit codes: 0 all well, whatever the verdicts; 2 wrong usage; 3 nothing that can be read; 4 the report is partial, and says
@@ -53,6 +56,9 @@ enum Command {
     /// Reports what happened to the process whose crash handler left a record
     #[command(after_help = report::EXAMPLES)]
     Report(report::Report),
+    /// Shows what a flight recorder kept: a program's last events, and what held for it
+    #[command(after_help = recorder::EXAMPLES)]
+    Recorder(recorder::Recorder),
     /// Answers lines of JSON about stopped threads, for other tools (docs/serve.md)
     Serve,
     /// Says whether functions of a process may be replaced now, or could have been in a core file
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
         Command::Core(arguments) => arguments.run(),
         Command::Process(arguments) => arguments.run(),
         Command::Report(arguments) => arguments.run(),
+        Command::Recorder(arguments) => arguments.run(),
         Command::Serve => {
             let (input, output) = (io::stdin().lock(), io::stdout().lock());
             surestack::serve::serve(input, output).map(|()| Outcome::Whole).map_err(Error::Write)

@@ -16,6 +16,9 @@
 //! # Ok::<(), recorder::StartError>(())
 //! ```
 //!
+//! It is read by [`Recording::open`] from a file, [`Recording::read`] from whatever has its bytes (a core, a crash report), and
+//! [`Follow`] while it is written.
+//!
 //! What becomes of it:
 //!
 //! | when | then |
@@ -32,16 +35,32 @@
 //! | somebody else makes the file shorter | the next event beyond its end kills the process: SIGBUS, as with any mapped file |
 
 mod event;
+mod find;
+mod follow;
+pub mod json;
 #[cfg(feature = "log")]
 pub mod log;
+mod losses;
+mod reader;
+mod recorded;
+mod recording;
+mod source;
 mod start;
+pub mod text;
 #[cfg(feature = "tracing")]
 pub mod tracing;
 
 #[doc(inline)]
 pub use crate::event;
 pub use event::annotate;
+pub use find::of_process;
+pub use follow::{Follow, Followed};
+pub use losses::Losses;
+pub use recorded::{Event, FieldValue, ThreadEvents, merged};
+pub use recording::{Annotation, Recording, not_one};
+pub use source::{Live, Source};
 pub use start::{Full, Options, Recorder, StartError, start};
+pub use surestack_recorder::decode::{Header, Refused};
 pub use surestack_recorder::{Dropped, Field, Formatted, Site, Value, prepare_this_thread, write};
 
 #[doc(hidden)]

@@ -70,7 +70,7 @@ impl<const FRAMES: usize> Backtrace<FRAMES> {
 
     #[inline(always)]
     fn walk(&mut self, first: [u64; 3], regs: impl Fn() -> Regs, layers: Layers) {
-        let [_, sp, _] = first;
+        let [pc, ..] = first;
         (self.depth, self.end) = (0, None);
         let mut pcs = Pcs { pcs: &mut self.pcs, depth: 0 };
         // SAFETY: our own registers, or what the signal interrupted whose handler this is.
@@ -78,8 +78,7 @@ impl<const FRAMES: usize> Backtrace<FRAMES> {
         self.depth = pcs.depth;
         self.end = Some(match end {
             Ok(end) => end.unwrap_or(End::Stopped(Error::Budget { frames: FRAMES })),
-            // Nobody says which stack that is, so nothing on it can be read.
-            Err(_) => End::Stopped(Error::Unreadable { address: sp }),
+            Err(_) => End::Stopped(Error::UnknownCode { pc }),
         });
     }
 

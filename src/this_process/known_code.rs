@@ -1,9 +1,13 @@
 //! Where a file has code that is known by its bytes, so that no table may answer for it.
 
-use super::symbols;
+use memmap2::Mmap;
 use object::LittleEndian as LE;
 use object::elf::{FileHeader64, PF_X, PT_LOAD};
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use surestack_capture::ARCH;
 use surestack_module_map::Record;
 
@@ -32,8 +36,7 @@ impl KnownCode {
             };
             return Some(Self::in_code(record.code.iter().map(text).collect::<Option<Vec<_>>>()?));
         }
-        // Without a build ID nothing tells it from another.
-        let file = symbols::opened(record.path, record.build_id).filter(|_| !record.build_id.is_empty())?;
+        let file = opened(record.path, record.build_id)?;
         let header = FileHeader64::<LE>::parse(&*file).ok()?;
         let segments = header.program_headers(LE, &*file).ok()?;
         let code = segments.iter().filter(|segment| segment.p_type(LE) == PT_LOAD && segment.p_flags(LE) & PF_X != 0);
@@ -45,6 +48,21 @@ impl KnownCode {
     pub fn is_in(&self, start: u64, end: u64) -> bool {
         self.0.get(self.0.partition_point(|place| *place < start)).is_some_and(|place| *place < end)
     }
+}
+
+/// The file at `path` (the program itself where that is empty), if it has this build ID and that is one.
+fn opened(path: &[u8], build_id: &[u8]) -> Option<Mmap> {
+    let path = if path.is_empty() { Path::new("/proc/self/exe") } else { Path::new(OsStr::from_bytes(path)) };
+    let file = File::open(path).ok()?;
+    // SAFETY: read as object reads every file.
+    let bytes = unsafe { Mmap::map(&file) }.ok()?;
+    let header = FileHeader64::<LE>::parse(&*bytes).ok()?;
+    let sections = header.sections(LE, &*bytes).ok()?;
+    let own = sections.iter().find_map(|section| {
+        section.notes(LE, &*bytes).ok()??.next().ok()?.filter(|note| note.n_type(LE) == object::elf::NT_GNU_BUILD_ID)
+    });
+    let is_it = own.is_some_and(|note| note.desc() == build_id) && !build_id.is_empty();
+    is_it.then_some(bytes)
 }
 
 /// Notes where in code at a linked address something known lies: what is looked up for it as a return address, as interrupted

@@ -19,6 +19,7 @@ extern crate std;
 mod annotation;
 mod arena;
 mod claim;
+pub mod decode;
 mod event;
 pub mod layout;
 mod local;

@@ -1,0 +1,284 @@
+//! Reads slots, rings and sites of a source, within budgets.
+
+use super::{Event, FieldValue, Source, ThreadEvents};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use surestack_recorder::decode::{Header, Kinds, Page, Piece, Record, Refused, Site, Slot};
+use surestack_recorder::layout::{PAGE, header, site, slot};
+
+/// Most slots of threads that are looked at: no recorder has more.
+const MOST_THREADS: u64 = 1 << 20;
+/// Most pages that are read: 8 GiB, the rings of a hundred thousand threads.
+const MOST_PAGES: u64 = 1 << 21;
+/// Most events that are kept.
+const MOST_EVENTS: u64 = 1 << 24;
+/// Most sentences about damage.
+const MOST_DAMAGE: usize = 64;
+/// How often a slot is read anew because its thread changed meanwhile.
+const TRIES: usize = 4;
+/// Bytes of a page, as positions count.
+const PAGE_BYTES: u64 = PAGE as u64;
+
+/// What goes through a source.
+pub(super) struct Reader<'s> {
+    pub source: &'s dyn Source,
+    pub header: Header,
+    pub damage: Damage,
+    sites: HashMap<u16, Arc<Described>>,
+    pages: u64,
+    events: u64,
+}
+
+/// Sentences about what is wrong, of which the first are kept.
+#[derive(Default)]
+pub(super) struct Damage {
+    sentences: Vec<String>,
+    more: usize,
+}
+
+/// What a site says of its events.
+struct Described {
+    name: Arc<str>,
+    target: Arc<str>,
+    file: Arc<str>,
+    line: u32,
+    level: Option<&'static str>,
+    names: Vec<Arc<str>>,
+    kinds: Kinds,
+}
+
+impl Damage {
+    pub fn say(&mut self, sentence: impl FnOnce() -> String) {
+        if self.sentences.len() >= MOST_DAMAGE {
+            self.more = self.more.saturating_add(1);
+            return;
+        }
+        // Whoever follows a recorder comes by the same again.
+        let sentence = sentence();
+        if !self.sentences.contains(&sentence) {
+            self.sentences.push(sentence);
+        }
+    }
+
+    pub fn into_sentences(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.sentences.push(format!("and {} more of the kind", self.more));
+        }
+        self.sentences
+    }
+}
+
+/// The header, and what is wrong with either copy of it.
+pub(super) fn header(source: &dyn Source) -> Result<(Header, Damage), Refused> {
+    let mut copies = [const { Vec::new() }; 2];
+    for (copy, at) in copies.iter_mut().zip(header::COPIES) {
+        let size = source.size().map_or(header::SIZE as u64, |size| size.saturating_sub(at as u64));
+        copy.resize(header::SIZE.min(usize::try_from(size).unwrap_or(header::SIZE)), 0);
+        if !source.read(at as u64, copy) {
+            copy.clear();
+        }
+    }
+    let [first, second] = &copies;
+    let found = Header::first_of([first, second])?;
+    let mut damage = Damage::default();
+    for (copy, which) in [(first, "first"), (second, "second")] {
+        match Header::decode(copy) {
+            Err(why) => damage.say(|| format!("the {which} copy of the header does not hold: {why}")),
+            Ok(other) if other != found => {
+                damage.say(|| "the second copy of the header is another recorder's".to_owned())
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok((found, damage))
+}
+
+impl<'s> Reader<'s> {
+    pub fn new(source: &'s dyn Source, header: Header, damage: Damage) -> Self {
+        Self { source, header, damage, sites: HashMap::new(), pages: 0, events: 0 }
+    }
+
+    /// Begins another round over a recorder that is still written.
+    pub fn again(&mut self) {
+        (self.pages, self.events) = (0, 0);
+    }
+
+    /// How many slots of threads are to be looked at.
+    pub fn slots(&mut self) -> u64 {
+        if self.header.thread_slots > MOST_THREADS {
+            self.damage.say(|| format!("only the first {MOST_THREADS} slots of threads are looked at"));
+        }
+        self.header.thread_slots.min(MOST_THREADS)
+    }
+
+    /// A thread's slot, as it is now.
+    pub fn slot(&self, index: u64) -> Option<Slot> {
+        let mut bytes = [0; slot::SIZE];
+        let at = self.header.slot(index)?;
+        self.source.read(at, &mut bytes).then(|| Slot::decode(&bytes))?
+    }
+
+    /// What the thread of a slot has written from a position on, and where that ends; nothing where the slot is nobody's.
+    pub fn thread(&mut self, index: u64, from: impl Fn(&Slot) -> u64) -> Option<(ThreadEvents, Slot, u64)> {
+        let mut before = self.slot(index)?;
+        for _ in 0..TRIES {
+            let shown = match before.shown(&self.header) {
+                Ok(shown) if before.is_used() => shown,
+                Ok(_) => return None,
+                Err(why) => {
+                    self.damage.say(|| format!("slot {index} of the threads cannot be: {why}"));
+                    return before.is_used().then(|| (said(index, &before), before, 0));
+                }
+            };
+            let (events, damage) = (self.events, self.damage.sentences.len());
+            let mut thread = said(index, &before);
+            thread.open = before.open(&self.header);
+            let from = from(&before).max(before.base);
+            thread.overwritten = shown.start.saturating_sub(from);
+            let end = shown.end;
+            self.ring(&mut thread, &before, from.max(shown.start).min(end)..end);
+            let Some(after) = self.slot(index).filter(|after| !after.is_of(&before)) else {
+                thread.events.sort_by_key(|event| (event.time, event.position));
+                return Some((thread, before, end));
+            };
+            // Another thread took the slot over meanwhile, and what was read may be anybody's.
+            self.events = events;
+            self.damage.sentences.truncate(damage);
+            before = after;
+        }
+        None
+    }
+
+    fn ring(&mut self, thread: &mut ThreadEvents, slot: &Slot, positions: Range<u64>) {
+        let mut buffer = [0; PAGE];
+        let mut at = positions.start;
+        let mut holes = None;
+        while at < positions.end {
+            if self.pages >= MOST_PAGES || self.events >= MOST_EVENTS {
+                let left = positions.end.saturating_sub(at);
+                thread.missing = thread.missing.saturating_add(left);
+                self.damage.say(|| format!("{left} bytes of slot {} were not read: there is too much", thread.slot));
+                break;
+            }
+            self.pages = self.pages.saturating_add(1);
+            let next = (at & !(PAGE_BYTES - 1)).saturating_add(PAGE_BYTES).min(positions.end);
+            let there = self.page(thread.slot, at, &mut buffer);
+            let oldest = self.slot(thread.slot).filter(|now| now.is_of(slot)).map_or(0, |now| now.oldest(&self.header));
+            if at < oldest {
+                // It is being overwritten: part of what was read may be newer.
+                thread.overwritten = thread.overwritten.saturating_add(next.saturating_sub(at));
+                at = next;
+                continue;
+            }
+            let known = buffer.get(..there).unwrap_or_default();
+            let known_to = (at & !(PAGE_BYTES - 1)).saturating_add(there as u64).clamp(at, next);
+            thread.missing = thread.missing.saturating_add(next.saturating_sub(known_to));
+            for piece in Page::new(known, at..next) {
+                match piece {
+                    Piece::Record(record) => {
+                        let event = self.event(thread.slot, &record);
+                        thread.events.push(event);
+                        self.events = self.events.saturating_add(1);
+                    }
+                    Piece::Hole { position, bytes } => {
+                        holes.get_or_insert(position);
+                        thread.holes = thread.holes.saturating_add(bytes);
+                    }
+                }
+            }
+            at = next;
+        }
+        if let Some(first) = holes.filter(|_| thread.left == 0) {
+            let (slot, bytes) = (thread.slot, thread.holes);
+            self.damage.say(|| format!("{bytes} bytes of slot {slot} are no record, from position {first:#x} on"));
+        }
+    }
+
+    /// Reads the page of a position; says how many bytes of it there are.
+    fn page(&self, index: u64, position: u64, into: &mut [u8; PAGE]) -> usize {
+        let Some(at) = self.header.page(index, position) else { return 0 };
+        if self.source.read(at, into) {
+            return PAGE;
+        }
+        let rest = self.source.size().and_then(|size| usize::try_from(size.checked_sub(at)?).ok()).unwrap_or(0);
+        let there = into.get_mut(..rest.min(PAGE)).unwrap_or_default();
+        if self.source.read(at, there) { there.len() } else { 0 }
+    }
+
+    fn event(&mut self, slot: u64, record: &Record<'_>) -> Event {
+        let (time, position) = (record.time, record.position);
+        let Some(described) = self.site(record.site) else {
+            self.damage
+                .say(|| format!("slot {slot}, position {position:#x}: the site {} is not described", record.site));
+            let words = words(record.fields);
+            return Event { time, position, fields: words, ..unexplained(record.site) };
+        };
+        let mut fields = described.kinds.fields(record);
+        let values = fields.by_ref().map(|seen| FieldValue::of(&seen));
+        let mut read: Vec<_> = described.names.iter().map(Arc::clone).zip(values).collect();
+        if !fields.rest().is_empty() {
+            self.damage
+                .say(|| format!("slot {slot}, position {position:#x}: `{}` is not what its site says", described.name));
+            read.extend(words(fields.rest()));
+        }
+        let Described { name, target, file, line, level, .. } = &*described;
+        let (name, target, file) = (Arc::clone(name), Arc::clone(target), Arc::clone(file));
+        Event { time, position, name, target, file, line: *line, level: *level, fields: read }
+    }
+
+    fn site(&mut self, number: u16) -> Option<Arc<Described>> {
+        if let Some(known) = self.sites.get(&number) {
+            return Some(Arc::clone(known));
+        }
+        let (at, rest) = self.header.site(number)?;
+        let mut head = [0; 8];
+        let read = self.source.read(at, &mut head);
+        let size = Site::bytes(u64::from_le_bytes(head)).filter(|size| read && *size as u64 <= rest)?;
+        let mut bytes = vec![0; size];
+        let site = self.source.read(at, &mut bytes).then(|| Site::decode(&bytes))??;
+        let described = Arc::new(Described {
+            name: site.event.into(),
+            target: site.target.into(),
+            file: site.file.into(),
+            line: site.line,
+            level: level(site.level),
+            names: site.names().map(Arc::from).collect(),
+            kinds: site.kinds,
+        });
+        self.sites.insert(number, Arc::clone(&described));
+        Some(described)
+    }
+}
+
+fn level(index: u8) -> Option<&'static str> {
+    (index != site::NO_LEVEL).then(|| site::LEVELS.get(usize::from(index)).copied())?
+}
+
+/// An event of which only the time is known, and the words of its fields.
+fn unexplained(site: u16) -> Event {
+    let (name, nothing) = (format!("site {site}").into(), Arc::<str>::from(""));
+    let (target, file) = (Arc::clone(&nothing), nothing);
+    Event { time: 0, position: 0, name, target, file, line: 0, level: None, fields: Vec::new() }
+}
+
+/// Words that nothing explains.
+fn words(bytes: &[u8]) -> Vec<(Arc<str>, FieldValue)> {
+    let each = bytes.as_chunks().0.iter().map(|word| FieldValue::Address(u64::from_le_bytes(*word)));
+    each.enumerate().map(|(index, value)| (format!("word{index}").into(), value)).collect()
+}
+
+/// What a slot itself says.
+fn said(index: u64, slot: &Slot) -> ThreadEvents {
+    ThreadEvents {
+        slot: index,
+        pid: slot.pid,
+        tid: slot.tid,
+        name: slot.name().map(str::to_owned),
+        began: slot.began,
+        dropped: slot.dropped,
+        refused: slot.refused,
+        left: slot.left,
+        ..ThreadEvents::default()
+    }
+}
