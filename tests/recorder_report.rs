@@ -50,6 +50,8 @@ const SCENES: &[Scene] = &[
         judge: by_file,
     },
     Scene { name: "a_core_with_the_pages_of_the_file_is_read_alone", play: dumped_whole_file, judge: in_core },
+    Scene { name: "a_core_that_gdb_makes_of_a_living_process_has_them", play: gdb_dumped, judge: in_gdb_s_core },
+    Scene { name: "the_report_of_a_living_process_has_them", play: looked_at, judge: in_living },
     Scene { name: "a_forked_child_s_core_shows_the_child_s_thread", play: forked, judge: of_child },
 ];
 
@@ -217,6 +219,21 @@ fn forked(_: &Path) {
             // SAFETY: nobody else waits for it.
             unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
         }
+    }
+}
+
+fn gdb_dumped(directory: &Path) {
+    work(Options::memory());
+    let made = Command::new("gcore").arg("-o").arg(directory.join("core")).arg(std::process::id().to_string()).output();
+    assert!(made.unwrap().status.success());
+}
+
+fn looked_at(directory: &Path) {
+    work(Options::memory());
+    let own = std::process::id().to_string();
+    for (name, arguments) in [("text", &["process", &own][..]), ("json", &["process", "--json", &own])] {
+        let said = Command::new(env!("CARGO_BIN_EXE_surestack")).args(arguments).output().unwrap().stdout;
+        fs::write(directory.join(name), said).unwrap();
     }
 }
 
@@ -415,6 +432,20 @@ fn by_file(left: &Left) -> Result<(), Failed> {
     // Another's is in its place: this process's own.
     recorder::start(Options::file(&path).threads(64)).unwrap();
     refused(&format!("flight is another one: process {} began it", std::process::id()))
+}
+
+fn in_gdb_s_core(left: &Left) -> Result<(), Failed> {
+    let (text, _) = left.text(&["core"], &left.core()?)?;
+    in_order(&text, &["noted    request = 4711", OF_ALL, "in memory at 0x", "about to crash"])
+}
+
+fn in_living(left: &Left) -> Result<(), Failed> {
+    let text = fs::read_to_string(left.directory.join("text"))?;
+    in_order(&text, &["live process", "noted    request = 4711", OF_ALL, "in the process", "about to crash"])?;
+    let report: Value = serde_json::from_slice(&fs::read(left.directory.join("json"))?)?;
+    let breaks = schema::breaks(include_str!("../docs/report.schema.json"), &report);
+    let events = report["recorder"]["recording"]["events"].as_array().map(Vec::len);
+    check(breaks.is_empty() && events == Some(81), || format!("{breaks:?} {events:?}"))
 }
 
 fn of_child(left: &Left) -> Result<(), Failed> {

@@ -198,3 +198,6 @@ fn is_the_same(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
