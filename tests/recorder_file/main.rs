@@ -92,7 +92,7 @@ fn text_says_when_who_what_and_where() {
     assert!(line("slow").contains("  warn   slow  path=\"/index\"  took=117.5  delta=-3  "), "{printed}");
     assert!(line("odd").contains("  -      odd  text=\"a\\u{1b}[31m\\\"b\\nc\"  long=\"xxx"), "{printed}");
     assert!(line("odd").contains("x\"+1"), "what is cut off is said: {printed}");
-    assert!(line("the end").contains(" -0.000000  "), "{printed}");
+    assert!(line("the end").contains("  0.000000  "), "{printed}");
 }
 
 fn json_has_every_value_with_its_type() {

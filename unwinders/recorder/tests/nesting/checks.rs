@@ -56,11 +56,7 @@ pub fn whoever_is_killed_now(world: &World<'_>) {
             "I3: no record that is shown reaches over commit",
             choices,
         );
-        let writer = state.writers.iter().position(|writer| writer.finished == Some(*position));
-        let whole = writer.is_some_and(|writer| {
-            words[0] >> record::SITE_SHIFT == u64::from(site(writer))
-                && payload(writer, state.writers[writer].words).eq(words[1..].iter().copied())
-        });
+        let whole = state.is_record(*position, words);
         must(whole, "I3: each record that is shown is one that its writer finished", choices);
     }
     for hole in &found.holes {

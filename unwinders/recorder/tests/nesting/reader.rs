@@ -41,7 +41,7 @@ impl Shape {
 /// How many words a head at a position says, where it is one: what it says of its sum is not looked at here.
 pub fn length(head: u64, position: u64) -> Option<usize> {
     let words = (head >> record::WORDS_SHIFT & 0xff) as usize;
-    let here = head & ((1 << record::POSITION_BITS) - 1) == position / 8 & ((1 << record::POSITION_BITS) - 1);
+    let here = (head ^ (position / 8)) & ((1 << record::POSITION_BITS) - 1) == 0;
     let inside = position % PAGE as u64 + words as u64 * 8 <= PAGE as u64;
     (here && inside && words > 0).then_some(words)
 }

@@ -9,7 +9,7 @@ use crate::choices::Choices;
 use crate::reader::Shape;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use surestack_recorder::layout::{mode, record};
+use surestack_recorder::layout::{PAGE, mode, record};
 use surestack_recorder::ring::{Refused, Ring, Word, write};
 
 /// What the runs of an enumeration have in common.
@@ -28,6 +28,8 @@ pub struct Setting {
     pub deep: usize,
     /// How often a handler jumps out of what it interrupted.
     pub jumps: usize,
+    /// At which of its accesses each writer, while there is room, is interrupted by one that writes until it is refused.
+    pub storm: Option<usize>,
     pub add: Add,
 }
 
@@ -63,6 +65,12 @@ pub struct Writer {
     pub accesses: usize,
 }
 
+impl Writer {
+    fn is_refused(&self) -> bool {
+        matches!(self.end, End::Returned(Err(_)))
+    }
+}
+
 /// One change of the ring, by which others can be told what they would have seen.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
@@ -88,6 +96,7 @@ pub struct State {
     pub under_way: Vec<usize>,
     interruptions: usize,
     jumps: usize,
+    pub storms: usize,
     /// Jumps out of all writers, one at least of which had begun and not ended.
     pub left: u64,
     /// No position at or above was ever reserved.
@@ -102,6 +111,15 @@ struct Jump(usize);
 impl State {
     pub fn word(&self, word: Word) -> u64 {
         self.words[word as usize]
+    }
+
+    /// Whether these are the words of a record that its writer finished at this position.
+    pub fn is_record(&self, position: u64, words: &[u64]) -> bool {
+        let writer = self.writers.iter().position(|writer| writer.finished == Some(position));
+        writer.is_some_and(|writer| {
+            words[0] >> record::SITE_SHIFT == u64::from(site(writer))
+                && payload(writer, self.writers[writer].words).eq(words[1..].iter().copied())
+        })
     }
 }
 
@@ -127,6 +145,7 @@ impl<'a> World<'a> {
             under_way: vec![],
             interruptions: 0,
             jumps: 0,
+            storms: 0,
             left: 0,
             highest: setting.shape.base,
             changed: true,
@@ -208,6 +227,7 @@ impl<'a> World<'a> {
         if changed && self.choices.is_new() {
             checks::whoever_is_killed_now(self);
         }
+        self.storm(level);
         loop {
             let state = self.state.borrow();
             let handlers =
@@ -232,6 +252,28 @@ impl<'a> World<'a> {
                     drop(state);
                     resume_unwind(Box::new(Jump(to)));
                 }
+            }
+        }
+    }
+
+    /// The outermost writer at once, the others when there is hardly room left: then all who are under way have passed what
+    /// keeps them from taking more.
+    fn storm(&self, level: usize) {
+        let mut state = self.state.borrow_mut();
+        let now = state.writers[*state.under_way.last().unwrap()].accesses;
+        let taken = state.word(Word::Reserve) - state.word(Word::Commit);
+        let late = taken + 2 * 1024 + PAGE as u64 > self.setting.shape.size / 4 * 3;
+        if self.setting.storm != Some(now) || state.storms != level - 1 || level > 1 && !late {
+            return;
+        }
+        state.storms = level;
+        drop(state);
+        // Before it has begun, or when it has ended, nobody refuses.
+        for _ in 0..2 * self.setting.shape.size / (record::LONGEST as u64 * 8) {
+            self.writer(record::LONGEST);
+            let state = self.state.borrow();
+            if state.writers.iter().rev().find(|writer| writer.end != End::UnderWay).is_some_and(Writer::is_refused) {
+                return;
             }
         }
     }
