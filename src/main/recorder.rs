@@ -16,8 +16,8 @@ Examples:
   surestack recorder --pid 1234 --follow        events of a running process, as they come
   surestack recorder --json FILE | jq '.events[] | select(.level == \"error\")'
 
-In follow mode it ends when the processes that write are gone, and JSON is one object a line: an event, what was
-missed because it was overwritten first, and at the end what was lost.
+In follow mode it ends when the processes that write are gone, and JSON is one object a line: whose recorder it
+is, each event, what was missed because it was overwritten first, and at the end what was lost.
 
 Exit codes: 0 all well; 2 wrong usage; 3 not a recorder, or unreadable; 4 something in it is damaged, and said";
 
@@ -84,11 +84,13 @@ impl Recorder {
 
     /// Says whether something is damaged.
     fn follow(&self, out: &mut dyn Write, source: &Live, mut follow: Follow<'_>) -> Result<bool, Error> {
-        if !self.json {
+        if self.json {
+            writeln!(out, "{}", json::begin(follow.header()))?;
+        } else {
             text::head(out, follow.header(), &[])?;
             writeln!(out)?;
         }
-        let mut before = follow.next();
+        let mut before = follow.round();
         before.append(&mut follow.rest());
         before.retain(|followed| self.wants(followed));
         let first = before.len().saturating_sub(self.last.unwrap_or(usize::MAX));
@@ -99,7 +101,7 @@ impl Recorder {
             out.flush()?;
             // First whether anybody writes, then what they wrote: nothing comes after that.
             let is_written = follow.is_written();
-            let mut came = follow.next();
+            let mut came = follow.round();
             if !is_written {
                 came.append(&mut follow.rest());
             }

@@ -2,6 +2,12 @@
 //!
 //! Addresses are strings of hexadecimal digits, numbers that JSON has none for (infinities) strings, and nothing is written
 //! as zero for "not known": it is null.
+//!
+//! ```text
+//! document   schema_version  recorder {..}  annotations [{key value cut}]  threads [{..}]  events [EVENT]  losses {..}  damage [..]
+//! EVENT      time  monotonic_ns  process  thread_id  thread_name  level  name  target  file  line  fields {..}  cut {..}
+//! followed   a line each: {begin}, then {event} and {missed} as they come, then {end}
+//! ```
 
 use super::text::{Wall, wall};
 use super::{Annotation, Event, FieldValue, Followed, Header, Losses, Recording, ThreadEvents};
@@ -36,6 +42,11 @@ pub fn document<'r>(recording: &'r Recording, shown: &[(&'r ThreadEvents, &'r Ev
         losses: recording.losses,
         damage: &recording.damage,
     }
+}
+
+/// What is said first of a recorder that is followed.
+pub fn begin(header: &Header) -> Value {
+    json!({ "begin": { "schema_version": SCHEMA_VERSION, "recorder": head(header) } })
 }
 
 /// What came, as one line.

@@ -58,6 +58,7 @@ fn events_are_followed_in_their_order() {
         let gap = numbers.windows(2).find(|pair| pair[1] != pair[0] + 1);
         assert_eq!(gap, None, "{name}");
     }
+    assert_eq!(lines[0]["begin"]["schema_version"], surestack::recorder::json::SCHEMA_VERSION);
     assert!(lines.last().unwrap()["end"]["losses"].is_object());
 }
 
