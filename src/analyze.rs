@@ -13,9 +13,9 @@ use crate::fold::{Fold, Folded};
 use crate::image::find::Find;
 use crate::marker::Marking;
 use crate::report::{
-    Entry, FrameReport, Head, ModuleOffset, ModuleReport, Printer, Tail, ThreadName, ThreadReport, words,
+    Entry, FrameReport, FromRecorder, Head, ModuleOffset, ModuleReport, Printer, Tail, ThreadName, ThreadReport, words,
 };
-use crate::snapshot::{SignalInfo, Snapshot, Thread, core_file};
+use crate::snapshot::{Gap, SignalInfo, Snapshot, Thread, core_file, recorder};
 use crate::symbol::{Store, Symbols};
 use crate::trace::{DEFAULT_BUDGET, Judged, Known, Method, Tracer};
 use std::collections::HashMap;
@@ -112,7 +112,21 @@ pub fn snapshot_of(
     let markers = markers(snapshot, options)?;
     let crashed = snapshot.threads.first().map(|thread| thread.id);
     let analysis = Analysis::new(snapshot, &known, &store, &markers, options, crashed);
-    printer.head(&analysis.head(source))?;
+    let written = source.metadata().and_then(|file| file.modified()).ok();
+    let (found, refused) = match recorder::find(snapshot, &options.find, written) {
+        Ok(found) => (found, None),
+        Err(what) => (None, Some(Gap::Unchecked { what })),
+    };
+    let mut tail = analysis.tail();
+    if let Some(found) = &found {
+        tail.gaps = recorder::without_its_gaps(tail.gaps, found);
+    }
+    tail.gaps.extend(refused);
+    let recorder = found.map(|found| {
+        let signalled = snapshot.threads.first().filter(|thread| thread.stop != Stop::default());
+        Arc::new(FromRecorder::new(found, snapshot.process.pid, signalled.map(|thread| thread.id), None))
+    });
+    printer.head(&Head { recorder, ..analysis.head(source) })?;
     let mut groups = Groups::default();
     for thread in analysis.chosen()? {
         let walked = analysis.walk(thread);
@@ -123,7 +137,6 @@ pub fn snapshot_of(
         }
     }
     groups.print(&analysis, printer)?;
-    let tail = analysis.tail();
     printer.tail(&tail)?;
     Ok(if tail.is_partial() { Outcome::Partial } else { Outcome::Whole })
 }
@@ -302,6 +315,7 @@ impl<'s> Analysis<'s> {
             what: crashed.map(|thread| words::end(self.snapshot, thread, &|pc| self.function(pc))).unwrap_or_default(),
             held: None,
             recorded: None,
+            recorder: None,
         }
     }
 

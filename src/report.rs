@@ -8,12 +8,15 @@
 
 mod found;
 pub mod json;
+mod recorder;
 #[cfg(test)]
 mod samples;
 mod signals;
 pub mod text;
 mod when;
 pub mod words;
+
+pub use recorder::FromRecorder;
 
 use crate::image::BuildId;
 use crate::snapshot::{Absence, Absent, Gap, Identity, Process, SignalInfo};
@@ -66,6 +69,8 @@ pub struct Head {
     pub held: Option<Duration>,
     /// What only a record of a handler tells, if the report is about one.
     pub recorded: Option<FromRecord>,
+    /// What the flight recorder tells, if the process had one.
+    pub recorder: Option<Arc<FromRecorder>>,
 }
 
 /// What a handler recorded beside traces.

@@ -7,6 +7,7 @@ pub mod initial_stack;
 mod placement;
 pub mod process;
 pub mod record;
+pub mod recorder;
 mod registers;
 mod restart;
 

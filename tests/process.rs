@@ -152,7 +152,7 @@ fn a_process_is_reported_with_every_thread_and_runs_on() {
 
     let output = run(target.pid(), &["--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["schema_version"], "1.3.0");
+    assert_eq!(json["schema_version"], "1.4.0");
     assert_eq!((&json["thread_count"], &json["partial"]), (&4.into(), &false.into()));
     assert!(json["stopped_ms"].as_f64().unwrap() > 0.0);
     assert_eq!(json["threads"][0]["thread_id"], target.pid());

@@ -2,11 +2,13 @@
 
 use super::{Analysis, Groups, Known, Options, Outcome, Store, Walked, markers, name};
 use crate::error::Error;
-use crate::report::{Head, Printer};
+use crate::report::{FromRecorder, Head, Printer};
 use crate::snapshot::Gap;
 use crate::snapshot::process::hold::{self, Hold};
+use crate::snapshot::recorder;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Reports on process `pid`, which is stopped while its stacks are walked, and no longer. Its threads have until
@@ -40,7 +42,9 @@ pub fn process(pid: u32, deadline: Duration, options: &Options, printer: &mut dy
         None => "live process".to_owned(),
     };
     let head = analysis.head(Path::new(&source));
-    printer.head(&Head { what, signal: None, signal_number: None, held: Some(held), ..head })?;
+    let found = recorder::of_process(pid);
+    let recorder = found.map(|found| Arc::new(FromRecorder::new(found, Some(pid), None, None)));
+    printer.head(&Head { recorder, what, signal: None, signal_number: None, held: Some(held), ..head })?;
     for (ids, walked) in stacks {
         let named = |id: &u32| snapshot.threads.iter().find(|thread| thread.id == *id);
         let threads: Vec<_> = ids.iter().filter_map(named).collect();

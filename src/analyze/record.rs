@@ -8,11 +8,12 @@ mod signature;
 
 use super::{Analysis, Groups, Known, Options, Outcome, Store};
 use crate::error::Error;
-use crate::report::{FromRecord, Head, Printer, Signatures, ThreadReport, words};
+use crate::report::{FromRecord, FromRecorder, Head, Printer, Signatures, ThreadReport, words};
 use crate::snapshot::Thread;
 use crate::snapshot::record::{self, Recorded, Trace};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use surestack_capture::record::{MessageKind, Occasion};
 use surestack_walk::Stop;
 
@@ -84,7 +85,12 @@ pub(super) fn head(analysis: &Analysis<'_>, recorded: &Recorded, source: &Path, 
         messages: recorded.messages.iter().map(|(by, text)| (kind(*by), text.clone())).collect(),
         signatures: Signatures { places: recorded.signature, functions },
     };
-    Head { what, threads, signal, signal_number, recorded: Some(from), ..head }
+    let is_crash = recorded.occasion != Some(Occasion::Requested);
+    let recorder = recorded.recorder.clone().map(|found| {
+        let (process, moment) = (analysis.snapshot.process.pid, recorded.monotonic.filter(|_| is_crash));
+        Arc::new(FromRecorder::new(found, process, crashed.map(|thread| thread.id), moment))
+    });
+    Head { recorder, what, threads, signal, signal_number, recorded: Some(from), ..head }
 }
 
 /// A panic in one line. The standard hook's text begins with the place.

@@ -55,13 +55,18 @@ impl Find {
         (None, verdict)
     }
 
+    /// Where a path of the target may be: in each other root, and as it is.
+    pub(crate) fn anywhere(&self, path: &Path) -> Vec<PathBuf> {
+        let roots = self.sysroots.iter().filter(|_| path.is_absolute()).map(|root| below(root, path));
+        roots.chain([path.to_owned()]).collect()
+    }
+
     fn candidates(&self, wanted: &Wanted<'_>) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = wanted.named.into_iter().map(Path::to_owned).collect();
         let whole = wanted.path;
         let renamed = whole.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(Path::new);
         for path in [Some(whole), renamed].into_iter().flatten() {
-            paths.extend(self.sysroots.iter().filter(|_| path.is_absolute()).map(|root| below(root, path)));
-            paths.push(path.to_owned());
+            paths.extend(self.anywhere(path));
         }
         if let Some(name) = wanted.build_id.and_then(|id| build_id_path(id, "")) {
             paths.extend(self.all_debug_dirs().map(|dir| dir.join(&name)));

@@ -29,6 +29,9 @@ pub struct Shared {
     /// How each frame is known
     #[arg(long, conflicts_with = "json")]
     explain: bool,
+    /// How many of the flight recorder's last events are shown, of the crashed thread and of all; JSON has all that are there
+    #[arg(long, value_name = "N", default_value_t = 32, conflicts_with_all = ["json", "brief"])]
+    last: usize,
     /// The registers of every frame, with where they were saved
     #[arg(long)]
     registers: bool,
@@ -88,7 +91,7 @@ impl Shared {
             (_, true) => Length::Explained,
             _ => Length::Full,
         };
-        Box::new(Text::new(out, length, colour))
+        Box::new(Text::new(out, length, colour).last(self.last))
     }
 }
 

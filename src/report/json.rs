@@ -14,7 +14,7 @@ use surestack_reliable::Verdict;
 use surestack_walk::{Arch, End};
 
 /// Version of the schema: the first number changes when something is taken away or means something else.
-pub const SCHEMA_VERSION: &str = "1.3.0";
+pub const SCHEMA_VERSION: &str = "1.4.0";
 
 /// Prints a report as JSON.
 pub struct Json<W> {
@@ -52,6 +52,9 @@ impl<W: Write> Printer for Json<W> {
         self.field("crash_info", &head.signal.map(Crash::of).or_else(bare))?;
         if let Some(recorded) = &head.recorded {
             self.field("recorded", &parts::recorded(recorded))?;
+        }
+        if let Some(recorder) = &head.recorder {
+            self.field("recorder", &parts::recorder(recorder))?;
         }
         if let Some(held) = head.held {
             self.field("stopped_ms", &(held.as_secs_f64() * 1e3))?;

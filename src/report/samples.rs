@@ -116,6 +116,7 @@ pub(super) fn report() -> Report {
             signal_number: Some(6),
             what: "SIGABRT raised by the process itself (abort)".to_owned(),
             held: None,
+            recorder: None,
             recorded: None,
         }),
         threads: vec![crashed, waiting],

@@ -1,19 +1,25 @@
 //! A report as plain text for people.
 
 mod frame;
+mod recorder;
 
 use super::when;
 use super::words;
-use super::{Entry, FromRecord, Head, ModuleReport, Printer, Tail, ThreadName, ThreadReport};
+use super::{Entry, FromRecord, FromRecorder, Head, ModuleReport, Printer, Tail, ThreadName, ThreadReport};
 use crate::snapshot::{Absence, Absent, Gap, Identity};
 use anstyle::{AnsiColor, Style};
 use frame::FramePrinter;
 use std::io::{self, Write};
+use std::sync::Arc;
 use surestack_reliable::{Doubt, Verdict};
 use surestack_walk::{Arch, End, Link, Root};
 
 /// Frames of the crashed thread in a brief report.
 const BRIEF_FRAMES: usize = 10;
+/// Events of the flight recorder in a brief report.
+const BRIEF_EVENTS: usize = 8;
+/// The same in others, if nobody says how many.
+const EVENTS: usize = 32;
 /// Thread ids that are listed before the rest is counted.
 const LISTED: usize = 8;
 
@@ -47,6 +53,8 @@ pub struct Text<W> {
     arch: Option<&'static Arch>,
     threads: usize,
     printed: usize,
+    events: usize,
+    recorder: Option<Arc<FromRecorder>>,
 }
 
 /// Puts colours around words, or does not.
@@ -81,7 +89,14 @@ impl Paint {
 impl<W: Write> Text<W> {
     /// Prints to `out`, which should be buffered; it is flushed after the head and at the end.
     pub fn new(out: W, length: Length, colour: Colour) -> Self {
-        Self { out, length, paint: Paint(colour), arch: None, threads: 0, printed: 0 }
+        let (arch, threads, printed) = (None, 0, 0);
+        Self { out, length, paint: Paint(colour), arch, threads, printed, events: EVENTS, recorder: None }
+    }
+
+    /// With so many of the flight recorder's last events at most, instead of 32.
+    #[must_use]
+    pub fn last(self, events: usize) -> Self {
+        Self { events, ..self }
     }
 
     fn title(&mut self, thread: &ThreadReport) -> io::Result<()> {
@@ -192,6 +207,10 @@ impl<W: Write> Printer for Text<W> {
         if let Some(recorded) = &head.recorded {
             self.recorded(recorded)?;
         }
+        if let Some(recorder) = &head.recorder {
+            self.annotations(recorder)?;
+            self.recorder = Some(Arc::clone(recorder));
+        }
         if let Some(held) = head.held {
             writeln!(self.out, "  held     for {:.1} ms, and let go as it was", held.as_secs_f64() * 1e3)?;
         }
@@ -229,6 +248,9 @@ impl<W: Write> Printer for Text<W> {
     }
 
     fn tail(&mut self, tail: &Tail) -> io::Result<()> {
+        if let Some(recorder) = self.recorder.take() {
+            self.events(&recorder)?;
+        }
         // What a core that is cut off lacks it lacks for that reason.
         let is_cut = tail.gaps.iter().any(|gap| matches!(gap, Gap::Truncated { .. }));
         let gaps = tail.gaps.iter().filter(|gap| !(is_cut && matches!(gap, Gap::Filtered { .. })));

@@ -9,10 +9,13 @@ mod contents;
 mod gaps;
 mod layers;
 mod modules;
+mod pieces;
 
+use super::recorder::{FoundRecorder, RecorderPlace};
 use super::{Absence, Absent, AddressSpace, Process, Snapshot, Thread};
 use crate::error::Error;
 use crate::image::Find;
+use crate::recorder::Recording;
 use contents::{Contents, Task};
 use std::ops::Range;
 use std::path::Path;
@@ -39,6 +42,10 @@ pub struct Recorded {
     pub unchanged: Vec<Range<u64>>,
     /// The signature of the crashed thread's trace: of its places in code, as [`Signature`] makes it.
     pub signature: Option<u64>,
+    /// What the record holds of the flight recorder, if there was one.
+    pub recorder: Option<FoundRecorder>,
+    /// When the signal was taken: nanoseconds of the monotonic clock.
+    pub monotonic: Option<u64>,
 }
 
 /// A trace as it was recorded.
@@ -133,13 +140,33 @@ fn recorded(contents: Contents, find: &Find) -> Recorded {
             gaps.push(super::Gap::Unchecked { what });
         }
     }
+    let recorder =
+        match Some(contents.recorder).filter(|pieces| !pieces.is_empty()).map(|pieces| Recording::read(&pieces)) {
+            Some(Ok(recording)) => Some(FoundRecorder { place: RecorderPlace::Record, recording }),
+            Some(Err(why)) => {
+                gaps.push(super::Gap::Damaged { what: format!("the flight recorder in the record: {why}") });
+                None
+            }
+            None => None,
+        };
     let memory = Box::new(memory);
     let snapshot = Snapshot { arch, process, threads, absent, space, memory, gaps, signed_bits: 0 };
     let time = contents.process.and_then(|process| {
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(process.realtime)).filter(|_| process.realtime > 0)
     });
-    let (occasion, messages, unchanged) = (contents.occasion, contents.messages, layers::joined(contents.unchanged));
-    Recorded { snapshot, occasion, time, crashed: crashed.is_some(), traces, messages, unchanged, signature }
+    let monotonic = contents.process.map(|process| process.monotonic).filter(|monotonic| *monotonic > 0);
+    Recorded {
+        snapshot,
+        occasion: contents.occasion,
+        time,
+        crashed: crashed.is_some(),
+        traces,
+        messages: contents.messages,
+        unchanged: layers::joined(contents.unchanged),
+        signature,
+        recorder,
+        monotonic,
+    }
 }
 
 fn absence(state: Option<ThreadState>) -> Absence {

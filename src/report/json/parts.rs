@@ -1,8 +1,10 @@
 //! The objects in a JSON report.
 
 use super::words;
+use crate::recorder::json::document;
 use crate::report::signals::{code_name, signal_name};
-use crate::report::{FrameReport, FromRecord, ModuleReport, ThreadReport, found, when};
+use crate::report::{FrameReport, FromRecord, FromRecorder, ModuleReport, ThreadReport, found, when};
+use crate::snapshot::recorder::RecorderPlace;
 use crate::snapshot::{self, Absence, Absent, Gap, Identity, SignalInfo};
 use crate::symbol::{self, Origin};
 use serde::Serialize;
@@ -253,6 +255,34 @@ pub(super) fn recorded(recorded: &FromRecord) -> Value {
         "signature": signature.places.map(address),
         "function_signature": signature.functions.map(address),
     })
+}
+
+/// The flight recorder's part, with all events that were found.
+#[derive(Serialize)]
+pub(super) struct Recorder<R> {
+    found: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crashed_thread: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crashed_monotonic_ns: Option<u64>,
+    recording: R,
+}
+
+pub(super) fn recorder(recorder: &FromRecorder) -> Recorder<impl Serialize> {
+    let found = match &recorder.place {
+        RecorderPlace::Record => json!({"in": "record"}),
+        RecorderPlace::Process => json!({"in": "process"}),
+        RecorderPlace::Memory(at) => json!({"in": "memory", "address": address(*at)}),
+        RecorderPlace::File(path, at) => {
+            json!({"in": "file", "path": path.to_string_lossy(), "address": address(*at)})
+        }
+    };
+    Recorder {
+        found,
+        crashed_thread: recorder.of_crashed().map(|thread| thread.tid),
+        crashed_monotonic_ns: recorder.moment,
+        recording: document(&recorder.recording, &recorder.recording.merged()),
+    }
 }
 
 /// A task whose stack could not be had.

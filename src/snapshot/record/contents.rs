@@ -1,6 +1,7 @@
 //! The items of a record, sorted by what they are about.
 
 use super::gaps;
+use super::pieces::Pieces;
 use super::{RecordedFrame, Trace};
 use crate::snapshot::{Gap, SignalInfo};
 use std::collections::HashMap;
@@ -42,6 +43,7 @@ pub(super) struct Writer {
     pub tid: u32,
     pub uid: u32,
     pub realtime: u64,
+    pub monotonic: u64,
 }
 
 /// Everything about one thread.
@@ -103,6 +105,7 @@ pub(super) struct Contents {
     pub messages: Vec<(MessageKind, String)>,
     pub unchanged: Vec<Range<u64>>,
     pub signature: Option<u64>,
+    pub recorder: Pieces,
     pub gaps: Vec<Gap>,
     by_id: HashMap<u32, usize>,
     done: bool,
@@ -156,6 +159,7 @@ impl Contents {
             messages: vec![],
             unchanged: vec![],
             signature: None,
+            recorder: Pieces::default(),
             gaps: vec![],
             by_id: HashMap::new(),
             done: false,
@@ -206,8 +210,8 @@ impl Contents {
     fn take(&mut self, item: Item<'_>) {
         match item {
             Item::Occasion(occasion) => self.occasion = Some(occasion),
-            Item::Process { pid, tid, uid, realtime, exe, .. } => {
-                self.process = Some(Writer { pid, tid, uid, realtime });
+            Item::Process { pid, tid, uid, realtime, monotonic, exe, .. } => {
+                self.process = Some(Writer { pid, tid, uid, realtime, monotonic });
                 self.exe = Some(path(exe)).filter(|path| !path.as_os_str().is_empty());
             }
             Item::Initial { sp, auxv } => (self.initial_sp, self.auxv) = (sp, auxv.to_vec()),
@@ -261,6 +265,7 @@ impl Contents {
             Item::StepFailed { step, failure } => self.gaps.push(gaps::step_failed(step, failure)),
             Item::Gap { what, number } => self.gaps.push(gaps::gap(what, number)),
             Item::Signature(signature) => self.signature = Some(signature),
+            Item::Recorder { at, bytes } => self.recorder.add(at, bytes),
             Item::Storm(storm) => self.storm(storm),
             Item::Done { .. } => self.done = true,
         }
@@ -269,7 +274,7 @@ impl Contents {
     /// All that is known of a thread whose handler faulted again and again.
     fn storm(&mut self, storm: surestack_capture::record::Storm) {
         self.gaps.push(gaps::storm(&storm));
-        let process = Writer { pid: storm.pid, tid: storm.tid, uid: 0, realtime: storm.realtime };
+        let process = Writer { pid: storm.pid, tid: storm.tid, uid: 0, realtime: storm.realtime, monotonic: 0 };
         self.process.get_or_insert(process);
         self.task(storm.tid);
     }

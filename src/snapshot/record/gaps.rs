@@ -34,6 +34,12 @@ pub(super) fn gap(gap: Gap, number: u64) -> snapshot::Gap {
         }
         Gap::ThreadStorage => format!("what the thread calls itself: it has no storage of its own (base {number:#x})"),
         Gap::Budget => format!("what was left to do when the whole budget was spent, {}", seconds(number)),
+        Gap::Recorder => format!(
+            "all of the flight recorder: its memory cannot be read from {number:#x} on, as where its file was cut short"
+        ),
+        Gap::RecorderThreads => {
+            format!("the events of {number} threads in the flight recorder, for which there was no room or no time")
+        }
         Gap::Helper => format!("what the helper process should have added: {}", errno()),
     };
     snapshot::Gap::NotRecorded { what }

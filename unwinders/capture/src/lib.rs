@@ -1,7 +1,7 @@
 //! What runs in a signal handler of ours: no lock, no allocation, no thread-local storage, nothing that waits without end.
 //!
 //! ```text
-//!   kernel ─► entry ─► handler ─► report: 8 steps, each an attempt
+//!   kernel ─► entry ─► handler ─► report: 10 steps, each an attempt
 //!                                   │ context       what the kernel saved → registers
 //!                                   │ trace         walk and judge, over surroundings and memory
 //!                                   │ record        items → bytes ─► write(2)
@@ -57,6 +57,8 @@ mod others;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod page;
 mod plan;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod recorder;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod report;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -5,6 +5,7 @@ use crate::kept::Shown;
 use crate::names::Names;
 use crate::plan::Words;
 use crate::record::Occasion;
+use crate::recorder;
 use crate::report::{Report, checked};
 use crate::request::Requested;
 use crate::text::Text;
@@ -39,6 +40,9 @@ fn all(report: &mut Report<'_>, names: &Names) {
     head(report);
     frames(report, names);
     foot(report);
+    if let Some(arena) = surestack_recorder::started() {
+        recorder::write(report, arena);
+    }
     if report.plan.words == Words::Full {
         registers(report);
         modules(report);

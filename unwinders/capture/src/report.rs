@@ -7,9 +7,10 @@
 //!   3 message   what the program said before it died
 //!   4 mappings  what is mapped around the fault, the pc and the stack pointer
 //!   5 modules
-//!   6 words     the same as text
-//!   7 threads   all others
-//!   8 finish    the file gets its name
+//!   6 recorder  the flight recorder's last moments
+//!   7 words     the same as text
+//!   8 threads   all others
+//!   9 finish    the file gets its name
 //! ```
 
 use crate::context::{ARCH, Interrupted, stop};
@@ -24,6 +25,7 @@ use crate::memory::OwnMemory;
 use crate::message::PANICS;
 use crate::plan::{Initial, Plan, Words};
 use crate::record::{Failure, Gap, Item, MessageKind, Name, Occasion, Signature, ThreadState, Writer};
+use crate::recorder;
 use crate::request::{self, Requested};
 use crate::stack::{Fault, HandlerStack};
 use crate::surroundings::Surroundings;
@@ -37,7 +39,7 @@ use surestack_signal_frame::Signal;
 use surestack_walk::{Marker, Memory, Register, Registry, Regs, Sign};
 
 /// The steps, in their order.
-pub(crate) const STEPS: core::ops::RangeInclusive<u32> = 0..=8;
+pub(crate) const STEPS: core::ops::RangeInclusive<u32> = 0..=9;
 /// Number of our marker in what frames say of themselves.
 pub const MARKER: u16 = 1;
 /// Longest path of a program that is kept.
@@ -127,8 +129,9 @@ impl<'p> Report<'p> {
             3 => self.message(),
             4 => self.mappings(),
             5 => self.modules(),
-            6 => self.words(),
-            7 => self.threads(),
+            6 => recorder::record(self),
+            7 => self.words(),
+            8 => self.threads(),
             _ => self.finish(),
         }
         // What was written is out before the next step can fail; the short ones go out together.
@@ -376,7 +379,7 @@ impl<'p> Report<'p> {
     }
 
     fn threads(&mut self) {
-        crate::others::record(self, 7);
+        crate::others::record(self, 8);
     }
 
     /// Says where the record is.

@@ -147,6 +147,7 @@ codes! {
         16 = Done { ns },
         17 = Initial { sp, auxv },
         18 = Unchanged { low, high },
+        19 = Recorder { at, bytes },
     }
 
     impl<'a> Occasion { 1 = Signal, 2 = Panic, 3 = Requested }
@@ -161,7 +162,8 @@ codes! {
 
     impl<'a> Gap {
         1 = Threads, 2 = ThreadList, 3 = Modules, 4 = Mappings, 5 = Message, 6 = Place, 7 = Bytes, 8 = Signals,
-        9 = Crashes, 10 = AlternateStack, 11 = ThreadStorage, 12 = Budget, 13 = Helper,
+        9 = Crashes, 10 = AlternateStack, 11 = ThreadStorage, 12 = Budget, 13 = Helper, 14 = Recorder,
+        15 = RecorderThreads,
     }
 
     impl<'a> CodeAddress { 1 = Exact(address), 2 = Return(address) }

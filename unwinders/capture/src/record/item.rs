@@ -139,6 +139,14 @@ pub enum Item<'a> {
         /// The file's path, or what the kernel calls it.
         path: &'a [u8],
     },
+    /// A piece of the flight recorder, as its memory was. Pieces of a thread are behind the thread's slot, which was copied
+    /// before them.
+    Recorder {
+        /// Where in the recorder's file it lies (`surestack_recorder::layout`).
+        at: u64,
+        /// What is there.
+        bytes: &'a [u8],
+    },
     /// A step of the handler's that came to nothing. The next one was taken all the same.
     StepFailed {
         /// The number of the step.
@@ -260,4 +268,8 @@ pub enum Gap {
     Budget,
     /// The helper process could not be started or did not finish; the error's number.
     Helper,
+    /// The flight recorder's memory could not be read, as where its file was cut short; where in the file.
+    Recorder,
+    /// Threads that have events in the flight recorder and for which there was no room or no time; how many.
+    RecorderThreads,
 }

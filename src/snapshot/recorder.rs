@@ -1,0 +1,203 @@
+//! The flight recorder of a snapshot: in its memory, by what it begins with, or in the file that was mapped there.
+//!
+//! A core holds the memory of a recorder that has no file. A file's is left out of cores unless the user asks for it
+//! (`/proc/PID/coredump_filter`, bit 3): then the file itself is read, if it still is the same recorder.
+
+use super::{Gap, Mapped, Snapshot};
+use crate::image::Find;
+use crate::recorder::{Recording, Source};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use surestack_recorder::layout::MAGIC;
+use surestack_walk::Memory;
+
+/// Most files that are opened.
+const FILES: usize = 64;
+/// What a recorder without a file is called where mappings are listed.
+const IN_MEMORY: &[u8] = b"/memfd:surestack-recorder";
+
+/// A recorder that was found.
+#[derive(Clone, Debug)]
+pub struct FoundRecorder {
+    /// Where.
+    pub place: RecorderPlace,
+    /// What it says.
+    pub recording: Recording,
+}
+
+/// Where a recorder was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecorderPlace {
+    /// In the record of a crash: pieces of it.
+    Record,
+    /// In a process that lives, by way of its mapping.
+    Process,
+    /// In the process's memory, at this address.
+    Memory(u64),
+    /// In the file that was mapped at this address, whose bytes the core leaves out.
+    File(PathBuf, u64),
+}
+
+/// The recorder of a process that lives. It is read as it is written.
+pub fn of_process(pid: u32) -> Option<FoundRecorder> {
+    let recording = Recording::read(&crate::recorder::of_process(pid).ok()?).ok()?;
+    Some(FoundRecorder { place: RecorderPlace::Process, recording })
+}
+
+/// The recorder's memory, as a snapshot has it.
+struct InMemory<'s> {
+    memory: &'s dyn Memory,
+    begin: u64,
+}
+
+impl Source for InMemory<'_> {
+    fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        self.begin.checked_add(offset).is_some_and(|at| self.memory.read(at, into).is_ok())
+    }
+
+    fn size(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The recorder that the process had mapped: the one that it began itself, or else the first in which it wrote. Files are
+/// looked for as `find` says, and are not it if they were begun after `before`.
+///
+/// # Errors
+/// A sentence, where there is one whose contents cannot be had.
+pub fn find(snapshot: &Snapshot, find: &Find, before: Option<SystemTime>) -> Result<Option<FoundRecorder>, String> {
+    let (mut found, mut why) = (None, None);
+    for mapped in snapshot.space.mappings.iter().filter(|mapped| may_begin(mapped)) {
+        let source = InMemory { memory: &*snapshot.memory, begin: mapped.start };
+        let mut magic = [0; MAGIC.len()];
+        let tried = match source.read(0, &mut magic) {
+            true if magic != MAGIC => continue,
+            true => in_memory(&source),
+            false => in_file(mapped, snapshot.process.pid, find, before).transpose(),
+        };
+        match tried {
+            Some(Ok(recorder)) if is_own(&recorder.recording, snapshot.process.pid) => return Ok(Some(recorder)),
+            Some(Ok(recorder)) => found = found.or(Some(recorder)),
+            Some(Err(refused)) => why = why.or(Some(refused)),
+            None => {}
+        }
+    }
+    match (found, why) {
+        (None, Some(why)) => Err(why),
+        (found, _) => Ok(found),
+    }
+}
+
+/// Takes out of the gaps what a recorder's memory lacks: rings that nobody has had are left out of cores, and what is missing
+/// of those that somebody had the recorder says itself.
+pub fn without_its_gaps(gaps: Vec<Gap>, recorder: &FoundRecorder) -> Vec<Gap> {
+    let (RecorderPlace::Memory(low) | RecorderPlace::File(_, low)) = recorder.place else { return gaps };
+    let high = low.saturating_add(recorder.recording.header.file_size);
+    let parts = |gap| match gap {
+        Gap::Filtered { start, end } if start < high && low < end => {
+            let around = [(start, end.min(low)), (start.max(high), end)];
+            let parts = around.into_iter().filter(|(start, end)| start < end);
+            parts.map(|(start, end)| Gap::Filtered { start, end }).collect()
+        }
+        other => vec![other],
+    };
+    gaps.into_iter().flat_map(parts).collect()
+}
+
+/// Whether a recorder may begin here: it is writable, no code, and a file's beginning if it is of a file.
+fn may_begin(mapped: &Mapped) -> bool {
+    let begins = mapped.file.as_ref().is_none_or(|(_, offset)| *offset == 0);
+    begins && mapped.writable != Some(false) && mapped.executable != Some(true)
+}
+
+fn is_own(recording: &Recording, pid: Option<u32>) -> bool {
+    pid.is_none_or(|pid| recording.header.process == pid)
+}
+
+fn in_memory(source: &InMemory<'_>) -> Option<Result<FoundRecorder, String>> {
+    let place = RecorderPlace::Memory(source.begin);
+    let at = source.begin;
+    let read = Recording::read(source).map_err(|why| format!("all of the flight recorder at {at:#x}: {why}"));
+    Some(read.map(|recording| FoundRecorder { place, recording }))
+}
+
+/// The recorder in the file that is mapped here and not in the snapshot, if it is one; why not, if it was one.
+fn in_file(
+    mapped: &Mapped,
+    pid: Option<u32>,
+    find: &Find,
+    before: Option<SystemTime>,
+) -> Result<Option<FoundRecorder>, String> {
+    let Some((path, _)) = &mapped.file else { return Ok(None) };
+    let missing = |why: String| {
+        let at = mapped.start;
+        Err(format!("all of the flight recorder at {at:#x}, which was left out (/proc/PID/coredump_filter): {why}"))
+    };
+    if path.as_os_str().as_bytes().starts_with(IN_MEMORY) {
+        return missing("it had no file".to_owned());
+    }
+    let (was_one, paths) = candidates(path, find);
+    let mut refused = None;
+    for path in paths {
+        let other = |why: String| Some(format!("{} is another one: {why}", path.display()));
+        match std::fs::metadata(&path) {
+            Ok(file) if file.is_file() => {}
+            _ => continue,
+        }
+        let Ok(recording) = Recording::open(&path) else { continue };
+        match is_the_same(&recording, mapped, pid, before) {
+            Ok(()) => {
+                return Ok(Some(FoundRecorder { place: RecorderPlace::File(path, mapped.start), recording }));
+            }
+            Err(why) => refused = refused.or_else(|| other(why)),
+        }
+    }
+    match refused {
+        Some(why) => missing(why),
+        None if was_one => missing(format!("{} is not there any more", path.display())),
+        None => Ok(None),
+    }
+}
+
+/// Where a recorder's file may be by now that was mapped by this name, and whether the name alone says that it was one. It is
+/// made under a name of its own (`PATH.PID.new`), and a later run puts it aside (`PATH.previous`).
+fn candidates(mapped: &Path, find: &Find) -> (bool, Vec<PathBuf>) {
+    let bytes = mapped.as_os_str().as_bytes();
+    let name = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    let made = name.strip_suffix(b".new").and_then(|name| {
+        let dot = name.iter().rposition(|byte| *byte == b'.')?;
+        let (path, number) = name.split_at_checked(dot)?;
+        number.iter().skip(1).all(u8::is_ascii_digit).then_some(path)
+    });
+    let path = made.unwrap_or(name);
+    let names = [path.to_vec(), [path, b".previous"].concat(), name.to_vec()];
+    let paths = names.iter().map(|name| Path::new(OsStr::from_bytes(name)));
+    (made.is_some(), paths.flat_map(|path| find.anywhere(path)).take(FILES).collect())
+}
+
+/// Whether a file's recorder is the one that was mapped.
+fn is_the_same(
+    recording: &Recording,
+    mapped: &Mapped,
+    pid: Option<u32>,
+    before: Option<SystemTime>,
+) -> Result<(), String> {
+    let header = &recording.header;
+    let wrote = |pid: u32| header.process == pid || recording.threads.iter().any(|thread| thread.pid == pid);
+    if let Some(pid) = pid.filter(|pid| !wrote(*pid)) {
+        return Err(format!("process {} began it, and {pid} wrote nothing into it", header.process));
+    }
+    if mapped.end.saturating_sub(mapped.start) > header.file_size {
+        return Err(format!("it has {} bytes, and more was mapped", header.file_size));
+    }
+    let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(header.realtime));
+    if began.zip(before).is_some_and(|(began, before)| began > before) {
+        return Err("it was begun later".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
