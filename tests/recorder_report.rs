@@ -366,7 +366,7 @@ fn said_at_once(left: &Left) -> Result<(), Failed> {
 fn no_crash(left: &Left) -> Result<(), Failed> {
     let (text, _) = left.text(&["report"], &left.record()?)?;
     check(left.output.status.success(), || text.clone())?;
-    in_order(&text, &["asked for the report", ", seconds before the last event, in the record", "-0.000000"])
+    in_order(&text, &["asked for the report", ", seconds before the last event, in the record", " 0.000000"])
 }
 
 fn all_but_one(left: &Left) -> Result<(), Failed> {

@@ -25,7 +25,10 @@ struct Place {
     slot: Slot,
     next: u64,
     thread: Arc<ThreadEvents>,
+    /// How many events were read.
     events: u64,
+    /// How many bytes those take.
+    read: u64,
 }
 
 /// What came.
@@ -97,12 +100,17 @@ impl<'s> Follow<'s> {
             self.held.extend(place.missed(slot.base.saturating_sub(place.next) & !(PAGE as u64 - 1)));
         }
         let before = if same { self.places.remove(&index) } else { None };
-        let (missed, count) = (thread.overwritten, events.len() as u64);
-        let first = before.is_none();
+        let (missed, first) = (thread.overwritten, before.is_none());
+        let (at, count) = (from(&slot), events.len() as u64);
+        let next = next.max(at);
         let place = Place {
             slot,
-            next: next.max(known.filter(|_| same).map_or(0, |(_, next)| next)),
+            next,
             events: before.as_ref().map_or(0, |place| place.events).saturating_add(count),
+            read: before
+                .as_ref()
+                .map_or(0, |place| place.read)
+                .saturating_add(next.saturating_sub(at).saturating_sub(missed)),
             thread: before.map_or_else(|| Arc::new(thread), |place| place.thread),
         };
         // What was overwritten before the first look was not missed.
@@ -116,8 +124,7 @@ impl<'s> Follow<'s> {
 
 impl Place {
     fn missed(&self, bytes: u64) -> Option<Followed> {
-        let read = self.next.saturating_sub(self.slot.base).max(1);
-        let about = u128::from(bytes) * u128::from(self.events) / u128::from(read);
+        let about = u128::from(bytes) * u128::from(self.events) / u128::from(self.read.max(1));
         let about = u64::try_from(about).unwrap_or(u64::MAX).max(1);
         (bytes > 0).then(|| Followed::Missed(Arc::clone(&self.thread), bytes, about))
     }

@@ -104,12 +104,13 @@ impl<'s> Reader<'s> {
         (self.pages, self.events) = (0, 0);
     }
 
-    /// How many slots of threads are to be looked at.
+    /// How many slots of threads are to be looked at: those that are there.
     pub fn slots(&mut self) -> u64 {
         if self.header.thread_slots > MOST_THREADS {
             self.damage.say(|| format!("only the first {MOST_THREADS} slots of threads are looked at"));
         }
-        self.header.thread_slots.min(MOST_THREADS)
+        let room = self.source.size().map_or(u64::MAX, |size| size.saturating_sub(self.header.threads));
+        self.header.thread_slots.min(MOST_THREADS).min(room / slot::SIZE as u64)
     }
 
     /// A thread's slot, as it is now.
@@ -162,8 +163,10 @@ impl<'s> Reader<'s> {
                 break;
             }
             self.pages = self.pages.saturating_add(1);
-            let next = (at & !(PAGE_BYTES - 1)).saturating_add(PAGE_BYTES).min(positions.end);
             let there = self.page(thread.slot, at, &mut buffer);
+            // Where a file has ended, what is behind is not there either, up to the end of the ring.
+            let step = if there == 0 && self.source.size().is_some() { self.header.ring_size } else { PAGE_BYTES };
+            let next = (at & !step.wrapping_sub(1)).saturating_add(step).min(positions.end);
             let oldest = self.slot(thread.slot).filter(|now| now.is_of(slot)).map_or(0, |now| now.oldest(&self.header));
             if at < oldest {
                 // It is being overwritten: part of what was read may be newer.

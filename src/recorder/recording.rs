@@ -82,7 +82,8 @@ impl Recording {
 fn annotations(source: &dyn Source, header: &Header) -> Vec<Annotation> {
     let mut bytes = [0; annotation::SIZE];
     let mut all: Vec<Annotation> = Vec::new();
-    for index in 0..header.annotation_slots.min(MOST_ANNOTATIONS) {
+    let room = source.size().map_or(u64::MAX, |size| size.saturating_sub(header.annotations));
+    for index in 0..header.annotation_slots.min(MOST_ANNOTATIONS).min(room / annotation::SIZE as u64) {
         let read = header.annotation(index).is_some_and(|at| source.read(at, &mut bytes));
         let Some(slot) = Slot::decode(&bytes).filter(|_| read) else { continue };
         all.push(Annotation { key: slot.key.to_owned(), value: slot.value.as_ref().map(FieldValue::of) });

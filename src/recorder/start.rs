@@ -12,6 +12,7 @@
 
 mod error;
 mod existing;
+mod fork;
 mod header;
 mod options;
 mod place;
@@ -74,6 +75,7 @@ pub fn start(options: Options) -> Result<Recorder, StartError> {
     let geometry = options.geometry()?;
     let place = Place::make(&options, &geometry)?;
     let own = space::private_word()?;
+    fork::prepare()?;
     let (path, fd, base) = place.keep()?;
     // SAFETY: that many bytes are mapped there, shared, and nobody ever unmaps them; the file was made by us and is all zeros
     // but for its header. The word is never unmapped either.

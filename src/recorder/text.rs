@@ -92,9 +92,9 @@ impl fmt::Display for Line<'_> {
         let Event { time, name, file, line, level, fields, .. } = self.event;
         write!(f, "{}  ", Wall(wall(self.header, *time)))?;
         if let Some(moment) = self.relative_to {
-            let sign = if *time > moment { '+' } else { '-' };
-            let away = time.abs_diff(moment);
-            let seconds = format!("{sign}{}.{:06}", away / 1_000_000_000, away / 1000 % 1_000_000);
+            let away = time.abs_diff(moment) / 1000;
+            let sign = if away == 0 { "" } else if *time > moment { "+" } else { "-" };
+            let seconds = format!("{sign}{}.{:06}", away / 1_000_000, away % 1_000_000);
             write!(f, "{seconds:>13}  ")?;
         }
         write!(f, "{}", Who(self.thread))?;

@@ -28,7 +28,7 @@ pub enum StartError {
         annotations: usize,
     },
     /// Another process writes there.
-    #[error("{} is the recorder of process {process}, which is running; give each process a path of its own", path.display())]
+    #[error("{} is in use by process {process} or its children; give each process a path of its own", path.display())]
     InUse {
         /// The file.
         path: PathBuf,

@@ -54,11 +54,11 @@ impl Place {
         })?;
         if named.is_none() {
             seal(&file)?;
-            // Of a file only its name is in a core; of memory all there is, unless it is said which pages nobody has touched.
-            let rings = mapping.base.wrapping_add(geometry.rings);
-            let refused = |source| StartError::System { what: "leaving unused rings out of cores", source };
-            space::leave_out_of_cores(rings, geometry.size - geometry.rings).map_err(refused)?;
         }
+        // Whoever takes a ring has it put into cores.
+        let rings = mapping.base.wrapping_add(geometry.rings);
+        let refused = |source| StartError::System { what: "leaving unused rings out of cores", source };
+        space::leave_out_of_cores(rings, geometry.size - geometry.rings).map_err(refused)?;
         Ok(Self { mapping, file, named })
     }
 

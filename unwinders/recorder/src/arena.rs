@@ -56,7 +56,7 @@ impl Geometry {
 /// A recorder's memory, as the process that writes sees it. What it goes by is kept here, not there: others may write there.
 #[derive(Debug)]
 pub struct Arena {
-    base: *mut u8,
+    base: AtomicPtr<u8>,
     geometry: Geometry,
     mode: u64,
     own: *const AtomicU64,
@@ -75,12 +75,22 @@ impl Arena {
     /// At `base` that many bytes are mapped, shared and writable, for ever; they are all zeros but for the fixed parts of the
     /// header. `own` is valid for ever.
     pub const unsafe fn new(base: *mut u8, geometry: Geometry, mode: u64, own: *const AtomicU64) -> Self {
-        Self { base, geometry, mode, own }
+        Self { base: AtomicPtr::new(base), geometry, mode, own }
     }
 
     /// Where it begins.
-    pub const fn base(&self) -> *mut u8 {
-        self.base
+    #[inline(always)]
+    pub fn base(&self) -> *mut u8 {
+        self.base.load(Ordering::Relaxed)
+    }
+
+    /// From now on it begins there: of a forked child, which leaves what it was in the middle of where that was.
+    ///
+    /// # Safety
+    /// The same arena is mapped there as [`Self::new`] asks for it. This process has one thread. Where the arena began before,
+    /// as many bytes stay mapped and writable.
+    pub unsafe fn moved(&self, base: *mut u8) {
+        self.base.store(base, Ordering::Relaxed);
     }
 
     /// How it is laid out.
@@ -103,7 +113,7 @@ impl Arena {
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         debug_assert!(offset.is_multiple_of(8) && offset < self.geometry.size);
         // SAFETY: all callers give offsets of the parts that the geometry has; the mapping is there for ever.
-        unsafe { &*self.base.add(offset).cast::<AtomicU64>() }
+        unsafe { &*self.base().add(offset).cast::<AtomicU64>() }
     }
 
     /// A counter of the header.

@@ -14,7 +14,7 @@ use crate::arena::Arena;
 use crate::layout::{PAGE, header, slot, state};
 use crate::local;
 use crate::shared::Shared;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 /// There was no slot for this thread.
 const NONE: u64 = 0xffff_ffff;
@@ -27,16 +27,27 @@ impl Arena {
     /// This thread's ring.
     #[inline(always)]
     pub(crate) fn own_ring(&'static self) -> Option<Shared> {
+        let base = self.looked_at();
         let place = local::place().load(Ordering::Relaxed);
         let (own, index) = (self.own().load(Ordering::Relaxed), place & NONE);
         if place >> 32 == own && index.wrapping_sub(1) < NONE - 1 {
-            return Some(Shared::of(self, (index.wrapping_sub(1)) as usize, own));
+            return Some(Shared::of(self, base, (index.wrapping_sub(1)) as usize, own));
         }
         self.first(place)
     }
 
+    /// Where the arena begins, before it is looked at whose process this is: a handler that forks behind this leaves a child
+    /// that goes on at the old place, which is nobody's; one before it a child that finds that it is one.
+    #[inline(always)]
+    fn looked_at(&self) -> *mut u8 {
+        let base = self.base();
+        compiler_fence(Ordering::SeqCst);
+        base
+    }
+
     #[cold]
     fn first(&'static self, place: u64) -> Option<Shared> {
+        let base = self.looked_at();
         let own = self.own_number();
         if place == own << 32 | NONE && !self.word(header::UNPLACED).load(Ordering::Relaxed).is_multiple_of(AGAIN) {
             return None;
@@ -50,7 +61,7 @@ impl Arena {
         let mine = own << 32 | claimed.map_or(NONE, |index| index as u64 + 1);
         let word = local::place();
         match (word.compare_exchange(place, mine, Ordering::Relaxed, Ordering::Relaxed), claimed) {
-            (Ok(_), Some(index)) => Some(Shared::of(self, index, own)),
+            (Ok(_), Some(index)) => Some(Shared::of(self, base, index, own)),
             (Ok(_), None) => None,
             // A handler in between has written, and so has a slot.
             (Err(other), claimed) => {
@@ -58,7 +69,7 @@ impl Arena {
                     self.word(self.slot(index) + slot::STATE).store(state::FREE, Ordering::Release);
                 }
                 let index = other & NONE;
-                (index.wrapping_sub(1) < NONE - 1).then(|| Shared::of(self, (index - 1) as usize, own))
+                (index.wrapping_sub(1) < NONE - 1).then(|| Shared::of(self, base, (index - 1) as usize, own))
             }
         }
     }

@@ -22,12 +22,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The ring of the slot with this index, which is one, for the process with this number.
+    /// The ring of the slot with this index, which is one, for the process with this number, in an arena that began at `base`
+    /// when that number was looked at.
     #[inline(always)]
-    pub fn of(arena: &'static Arena, index: usize, number: u64) -> Self {
+    pub fn of(arena: &'static Arena, base: *mut u8, index: usize, number: u64) -> Self {
         debug_assert!(index < arena.geometry().thread_slots);
         // SAFETY: both lie in the mapping: the index is one.
-        let (slot, ring) = unsafe { (arena.base().add(arena.slot(index)), arena.base().add(arena.ring(index))) };
+        let (slot, ring) = unsafe { (base.add(arena.slot(index)), base.add(arena.ring(index))) };
         let (size, mode, own) = (arena.geometry().ring_size as u64, arena.mode(), core::ptr::from_ref(arena.own()));
         Self { slot, ring, size, mode, own, number }
     }

@@ -78,11 +78,11 @@ impl Header {
     /// # Errors
     /// Where it does not hold.
     pub fn decode(copy: &[u8]) -> Result<Self, Refused> {
-        let copy = copy.get(..header::SIZE).ok_or(Refused::Short(copy.len()))?;
-        let at = |offset| word(copy, offset).ok_or(Refused::Short(copy.len()));
-        if !copy.starts_with(&MAGIC) {
+        if !copy.iter().zip(&MAGIC).all(|(byte, expected)| byte == expected) {
             return Err(Refused::Magic);
         }
+        let copy = copy.get(..header::SIZE).ok_or(Refused::Short(copy.len()))?;
+        let at = |offset| word(copy, offset).ok_or(Refused::Short(copy.len()));
         let version = at(header::VERSION)?;
         if version != u64::from(VERSION) {
             return Err(Refused::Version(version));

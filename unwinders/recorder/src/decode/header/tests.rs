@@ -57,7 +57,8 @@ fn of_two_copies_that_do_not_hold_the_one_that_says_more_is_named() {
     let other = copy(&[(header::VERSION, 7)]);
     assert_eq!(Header::first_of([&[], &other]), Err(Refused::Version(7)));
     assert_eq!(Header::first_of([&[0; 512], &[0; 100]]), Err(Refused::Magic));
-    assert_eq!(Header::first_of([&[0; 7], &[]]), Err(Refused::Short(7)));
+    assert_eq!(Header::first_of([&MAGIC[..7], &[]]), Err(Refused::Short(7)));
+    assert_eq!(Header::first_of([&[0; 7], &[]]), Err(Refused::Magic));
 }
 
 #[test]
