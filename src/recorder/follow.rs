@@ -55,7 +55,7 @@ impl<'s> Follow<'s> {
     }
 
     /// What has come since the last call, oldest first, but for what is held back; the first of it is what was there.
-    pub fn round(&mut self) -> Vec<Followed> {
+    pub fn come(&mut self) -> Vec<Followed> {
         let before = self.held.iter().filter_map(Followed::time).max();
         let mut some = [0; SOME * slot::SIZE];
         for index in 0..self.reader.slots() {

@@ -82,7 +82,7 @@ impl Fuzzed for Recorders {
             print(&found);
             counted.reads.set(0);
             let mut follow = Follow::new(&counted).expect("it was read");
-            assert_eq!(follow.round().len() + follow.rest().len(), found.merged().len());
+            assert_eq!(follow.come().len() + follow.rest().len(), found.merged().len());
         }
         if damaged.forged {
             return "forged";
