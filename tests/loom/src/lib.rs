@@ -1,5 +1,8 @@
-//! Every order in which a reader of the module map and its writer can run, with at most three preemptions.
+//! Every order in which a reader of the module map and its writer can run, with at most three preemptions; and of the
+//! recorder's ring.
 #![cfg(all(test, loom))]
+
+mod recorder;
 
 use loom::sync::Arc;
 use loom::thread;

@@ -60,18 +60,24 @@ impl Arena {
 
         let mine = own << 32 | claimed.map_or(NONE, |index| index as u64 + 1);
         let word = local::place();
-        match (word.compare_exchange(place, mine, Ordering::Relaxed, Ordering::Relaxed), claimed) {
-            (Ok(_), Some(index)) => Some(Shared::of(self, base, index, own)),
-            (Ok(_), None) => None,
-            // A handler in between has written, and so has a slot.
-            (Err(other), claimed) => {
-                if let Some(index) = claimed {
-                    self.word(self.slot(index) + slot::STATE).store(state::FREE, Ordering::Release);
-                }
-                let index = other & NONE;
-                (index.wrapping_sub(1) < NONE - 1).then(|| Shared::of(self, base, (index - 1) as usize, own))
+        let Err(other) = word.compare_exchange(place, mine, Ordering::Relaxed, Ordering::Relaxed) else {
+            return claimed.map(|index| Shared::of(self, base, index, own));
+        };
+        // A handler in between has written, and so has a slot. It can be the very one: it was of a thread that asked for one.
+        let theirs =
+            usize::try_from((other & NONE).wrapping_sub(1)).ok().filter(|index| *index < self.geometry().thread_slots);
+        match (theirs, claimed) {
+            (None, Some(index)) => {
+                // It found none, since this one was not done yet.
+                word.store(mine, Ordering::Relaxed);
+                return Some(Shared::of(self, base, index, own));
             }
+            (Some(kept), Some(index)) if kept != index => {
+                self.word(self.slot(index) + slot::STATE).store(state::FREE, Ordering::Release);
+            }
+            _ => {}
         }
+        theirs.map(|index| Shared::of(self, base, index, own))
     }
 
     /// The number of this process, which is not 0 and fits 32 bits.
@@ -104,6 +110,11 @@ impl Arena {
             let was = self.word(self.slot(index) + slot::STATE).load(Ordering::Acquire);
             let is_free = was == state::FREE && index < next || was == state::USED && self.has_ended(index, owner);
             if is_free && self.take(index, was) {
+                if local::place().load(Ordering::Relaxed) == own << 32 | (index as u64 + 1) {
+                    // A handler in between took it first, and has written: it is this thread's already.
+                    self.word(self.slot(index) + slot::STATE).store(was, Ordering::Release);
+                    return None;
+                }
                 if was == state::USED {
                     self.count(header::REUSED);
                 }

@@ -27,6 +27,7 @@ fn new(mode: u64, words_before_edge: u64) -> Setting {
         deep: 4,
         jumps: 0,
         storm: None,
+        always: None,
         add: Add::Once,
     }
 }
@@ -105,6 +106,22 @@ fn writers_nested_as_deep_as_can_be_that_take_all_they_can_leave_the_outermost_i
     }
     println!("{deepest} deep");
     assert_eq!(deepest as u64, DEEPEST);
+}
+
+#[test]
+fn a_writer_interrupted_at_each_of_its_accesses_ends_after_a_bounded_number_of_them() {
+    let mut most = 0;
+    for (mode, words) in MODES.into_iter().flat_map(|mode| (2..=LONGEST).step_by(13).map(move |words| (mode, words))) {
+        for (before, own) in (1..=128).step_by(18).flat_map(|before| [4, 60, LONGEST].map(|own| (before, own))) {
+            let setting = Setting { always: Some(words), interruptions: 0, program: vec![own, 4], ..new(mode, before) };
+            let choices = Choices::default();
+            let world = World::new(&setting, &choices);
+            world.run();
+            most = most.max(world.state.borrow().writers[0].accesses);
+        }
+    }
+    println!("{most} accesses at most, but for fields");
+    assert!(most > checks::MOST / 2, "{most}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use crate::checks::{self, must};
 use crate::choices::Choices;
-use crate::reader::Shape;
+use crate::reader::{self, Shape};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use surestack_recorder::layout::{PAGE, mode, record};
@@ -30,6 +30,8 @@ pub struct Setting {
     pub jumps: usize,
     /// At which of its accesses each writer, while there is room, is interrupted by one that writes until it is refused.
     pub storm: Option<usize>,
+    /// Words of a record that is written at each access of the program's first writer, and at none of the others.
+    pub always: Option<usize>,
     pub add: Add,
 }
 
@@ -63,12 +65,6 @@ pub struct Writer {
     pub finished: Option<u64>,
     pub end: End,
     pub accesses: usize,
-}
-
-impl Writer {
-    fn is_refused(&self) -> bool {
-        matches!(self.end, End::Returned(Err(_)))
-    }
 }
 
 /// One change of the ring, by which others can be told what they would have seen.
@@ -154,7 +150,9 @@ impl<'a> World<'a> {
         state.words[Word::Reserve as usize] = setting.shape.base;
         state.words[Word::Commit as usize] = setting.shape.base;
         let world = Self { setting, choices, state: RefCell::new(state), checking: Cell::new(false) };
-        setting.before.iter().for_each(|words| world.writer(*words));
+        for words in &setting.before {
+            world.writer(*words);
+        }
         let mut state = world.state.borrow_mut();
         (state.interruptions, state.jumps) = (setting.interruptions, setting.jumps);
         state.log.clear();
@@ -172,7 +170,7 @@ impl<'a> World<'a> {
     }
 
     /// One write by the code of whatever level runs, up to its end or until it was left and something else was written.
-    pub fn writer(&self, words: usize) {
+    pub fn writer(&self, words: usize) -> End {
         let (level, me) = {
             let mut state = self.state.borrow_mut();
             let (level, me) = (state.under_way.len(), state.writers.len());
@@ -203,8 +201,12 @@ impl<'a> World<'a> {
             state.changed = true;
         }
         match wrote {
-            Ok(_) if self.checking.get() => checks::at_return(self, me),
-            Ok(_) => {}
+            Ok(_) => {
+                if self.checking.get() {
+                    checks::at_return(self, me);
+                }
+                end
+            }
             Err(cause) => match cause.downcast::<Jump>() {
                 Ok(jump) if jump.0 == level => self.writer(words),
                 Ok(jump) => resume_unwind(jump),
@@ -228,6 +230,9 @@ impl<'a> World<'a> {
             checks::whoever_is_killed_now(self);
         }
         self.storm(level);
+        if let Some(words) = self.setting.always.filter(|_| level == 1 && self.is_first()) {
+            self.writer(words);
+        }
         loop {
             let state = self.state.borrow();
             let handlers =
@@ -243,7 +248,9 @@ impl<'a> World<'a> {
             }
             self.state.borrow_mut().interruptions -= 1;
             match handlers.get(choice - 1) {
-                Some(words) => self.writer(*words),
+                Some(words) => {
+                    self.writer(*words);
+                }
                 None => {
                     let to = choice - 1 - handlers.len();
                     let mut state = self.state.borrow_mut();
@@ -254,6 +261,11 @@ impl<'a> World<'a> {
                 }
             }
         }
+    }
+
+    /// Whether the outermost writer is the program's first.
+    pub fn is_first(&self) -> bool {
+        self.state.borrow().under_way.first() == Some(&self.setting.before.len())
     }
 
     /// The outermost writer at once, the others when there is hardly room left: then all who are under way have passed what
@@ -270,9 +282,7 @@ impl<'a> World<'a> {
         drop(state);
         // Before it has begun, or when it has ended, nobody refuses.
         for _ in 0..2 * self.setting.shape.size / (record::LONGEST as u64 * 8) {
-            self.writer(record::LONGEST);
-            let state = self.state.borrow();
-            if state.writers.iter().rev().find(|writer| writer.end != End::UnderWay).is_some_and(Writer::is_refused) {
+            if matches!(self.writer(record::LONGEST), End::Returned(Err(_))) {
                 return;
             }
         }
@@ -374,6 +384,12 @@ impl Ring for World<'_> {
             let mut state = self.state.borrow_mut();
             let me = *state.under_way.last().unwrap();
             state.writers[me].finished = Some(position);
+        } else {
+            // Words of nothing are nobody's from now on.
+            let mut state = self.state.borrow_mut();
+            for at in 0..reader::length(head, position).unwrap_or_default() as u64 {
+                state.owners[self.setting.shape.cell(position + at * 8)] = None;
+            }
         }
     }
 
