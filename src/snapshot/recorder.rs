@@ -15,6 +15,8 @@ use surestack_walk::Memory;
 
 /// Most files that are opened.
 const FILES: usize = 64;
+/// By how much a core's time may lie before its end: file systems and archives keep whole seconds, or two.
+const COARSE: Duration = Duration::from_secs(2);
 /// What a recorder without a file is called where mappings are listed.
 const IN_MEMORY: &[u8] = b"/memfd:surestack-recorder";
 
@@ -193,7 +195,8 @@ fn is_the_same(
         return Err(format!("it has {} bytes, and more was mapped", header.file_size));
     }
     let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(header.realtime));
-    if began.zip(before).is_some_and(|(began, before)| began > before) {
+    let latest = before.and_then(|before| before.checked_add(COARSE));
+    if began.zip(latest).is_some_and(|(began, latest)| began > latest) {
         return Err("it was begun later".to_owned());
     }
     Ok(())
