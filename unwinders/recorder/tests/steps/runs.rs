@@ -84,11 +84,20 @@ fn play(case: &'static Case, stack: Stack, plans: Vec<Plan>, counts: &'static Co
             plans,
             stack,
             counts,
+            clock: stepping::clock(),
             what: case.what,
             handle: case.handle,
             after: case.after,
             keep: Box::new(|| memory.to_vec()),
             put_back: Box::new(|kept| memory.put_back(&kept)),
+            between: Box::new(|| {
+                let threads = memory.threads().unwrap();
+                if threads.iter().any(|thread| thread.open > 0) {
+                    eprintln!("{}: does not hold: when it returns, all is committed", case.name);
+                    // SAFETY: ends this process, in whatever thread of it.
+                    unsafe { libc::_exit(1) };
+                }
+            }),
             look: Box::new(move |plan, status| {
                 let handled = counts.handled.load(Relaxed);
                 if let Err(said) = Outcome::read(case, handled, status, memory).and_then(|outcome| outcome.check()) {
