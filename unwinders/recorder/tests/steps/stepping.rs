@@ -80,6 +80,8 @@ pub struct Counts {
     pub handled: AtomicUsize,
     /// How many copies there were.
     pub copies: AtomicUsize,
+    /// How many of them left something that was taken and not committed.
+    pub open: AtomicUsize,
 }
 
 /// What is to be done step by step, and disturbed.
