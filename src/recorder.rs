@@ -26,11 +26,11 @@
 //! | the process dies, of whatever, SIGKILL too | everything that was committed is there: all but the event in the middle of which it died |
 //! | a thread ends | its events stay, until no slot is free and another thread takes its slot, which is counted |
 //! | more threads than slots | those beyond are refused, and counted with their events; nothing else is lost |
-//! | fork | the child goes on in the same recorder, in slots of its own; its parent's rings are its parent's |
+//! | fork | the child goes on in the same recorder, in slots of its own; its parent's rings are its parent's, also where a handler forks in the middle of an event |
 //! | exec | the recorder ends as it is; the new program has nothing of it open |
 //! | no room at the start | [`start`] fails, and says how much was needed |
 //! | no room later, for a thread's ring | the thread is refused and counted; nothing faults |
-//! | a handler leaves an event by `siglongjmp` | that event is lost and counted, the next one is written |
+//! | a handler leaves an event by `siglongjmp` | that event is lost, and counted with the next one that is written no deeper in the stack; those deeper are read from then on |
 //! | the path is in use, or something else's | [`start`] fails, and says whose |
 //! | somebody else makes the file shorter | the next event beyond its end kills the process: SIGBUS, as with any mapped file |
 

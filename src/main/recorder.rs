@@ -88,7 +88,7 @@ impl Recorder {
             text::head(out, follow.header(), &[])?;
             writeln!(out)?;
         }
-        let mut before = follow.next();
+        let mut before = follow.come();
         before.append(&mut follow.rest());
         before.retain(|followed| self.wants(followed));
         let first = before.len().saturating_sub(self.last.unwrap_or(usize::MAX));
@@ -99,7 +99,7 @@ impl Recorder {
             out.flush()?;
             // First whether anybody writes, then what they wrote: nothing comes after that.
             let is_written = follow.is_written();
-            let mut came = follow.next();
+            let mut came = follow.come();
             if !is_written {
                 came.append(&mut follow.rest());
             }

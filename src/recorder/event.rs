@@ -71,19 +71,20 @@ macro_rules! event {
     (trace: $($rest:tt)+) => { $crate::event!(@ "trace", $($rest)+) };
     (@ $level:literal, $name:expr $(, $field:ident $(= $value:expr)?)* $(,)?) => {{
         if $crate::recorder::enabled() {
-            const FIELDS: &[&str] = &[$(stringify!($field)),*];
-            const { assert!(FIELDS.len() <= 12, "an event has at most twelve fields") };
-            static SITE: $crate::recorder::Site = $crate::recorder::Site::new(
+            // Items are seen by the fields' expressions, which must not mean them.
+            const SURESTACK_FIELDS: &[&str] = &[$(stringify!($field)),*];
+            const { assert!(SURESTACK_FIELDS.len() <= 12, "an event has at most twelve fields") };
+            static SURESTACK_SITE: $crate::recorder::Site = $crate::recorder::Site::new(
                 $name,
                 module_path!(),
                 file!(),
                 line!(),
                 const { $crate::recorder::level($level) },
-                FIELDS,
+                SURESTACK_FIELDS,
             );
             // Whether it is there is in the recorder itself.
             let _ = $crate::recorder::write(
-                &SITE,
+                &SURESTACK_SITE,
                 &[$($crate::event!(# $field $(= $value)?)),*],
             );
         }

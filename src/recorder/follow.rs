@@ -3,7 +3,7 @@
 //! Threads are looked at one after the other, so what one wrote can be found after what another wrote later. Events are
 //! therefore held back for one round, and come in order as long as no thread is stopped in the middle of an event for
 //! longer than that. Processes are known by their ids in this process's namespace: one in another container is taken for
-//! gone.
+//! gone, and whoever has the id of a forked child that has ended is taken for it.
 
 use super::reader::{self, Reader};
 use super::{Event, Source, ThreadEvents};
@@ -11,7 +11,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
 use surestack_recorder::decode::{Header, Refused, Slot};
-use surestack_recorder::layout::{PAGE, header};
+use surestack_recorder::layout::{PAGE, slot, state};
+
+/// Slots that are looked at together: most are free.
+const SOME: usize = 32;
 
 /// Goes on reading.
 pub struct Follow<'s> {
@@ -52,13 +55,18 @@ impl<'s> Follow<'s> {
     }
 
     /// What has come since the last call, oldest first, but for what is held back; the first of it is what was there.
-    pub fn next(&mut self) -> Vec<Followed> {
+    pub fn come(&mut self) -> Vec<Followed> {
         let before = self.held.iter().filter_map(Followed::time).max();
-        let mut taken = [0; 8];
-        let known = self.reader.source.read(header::NEXT_THREAD as u64, &mut taken);
-        let taken = if known { u64::from_le_bytes(taken) } else { u64::MAX };
-        for index in 0..self.reader.slots().min(taken) {
-            self.slot(index);
+        let mut some = [0; SOME * slot::SIZE];
+        for index in 0..self.reader.slots() {
+            let within = (index % SOME as u64) as usize;
+            if within == 0 {
+                self.reader.slots_from(index, &mut some);
+            }
+            let state = some.chunks_exact(slot::SIZE).nth(within).and_then(|slot| slot.first_chunk());
+            if state != Some(&state::FREE.to_le_bytes()) {
+                self.slot(index);
+            }
         }
         self.reader.again();
         self.held.sort_by_key(|followed| (followed.time(), followed.place()));
@@ -75,6 +83,7 @@ impl<'s> Follow<'s> {
     pub fn is_written(&self) -> bool {
         let header = &self.reader.header;
         let mut others: Vec<u32> = self.places.values().map(|place| place.slot.pid).collect();
+        others.sort_unstable();
         others.dedup();
         is_there(header.process, Some(header.process_started))
             || others.into_iter().any(|pid| pid != header.process && is_there(pid, None))

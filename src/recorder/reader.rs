@@ -120,6 +120,13 @@ impl<'s> Reader<'s> {
         self.source.read(at, &mut bytes).then(|| Slot::decode(&bytes))?
     }
 
+    /// The bytes of this slot and those behind it; what cannot be read is no free slot.
+    pub fn slots_from(&self, index: u64, into: &mut [u8]) {
+        if !self.header.slot(index).is_some_and(|at| self.source.read(at, into)) {
+            into.fill(u8::MAX);
+        }
+    }
+
     /// What the thread of a slot has written from a position on, and where that ends; nothing where the slot is nobody's.
     pub fn thread(&mut self, index: u64, from: impl Fn(&Slot) -> u64) -> Option<(ThreadEvents, Slot, u64)> {
         let mut before = self.slot(index)?;

@@ -15,7 +15,7 @@ pub trait Source {
     fn size(&self) -> Option<u64>;
 }
 
-impl Source for [u8] {
+impl Source for &[u8] {
     fn read(&self, offset: u64, into: &mut [u8]) -> bool {
         let from =
             usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).and_then(|rest| rest.get(..into.len()));

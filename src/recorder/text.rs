@@ -93,7 +93,13 @@ impl fmt::Display for Line<'_> {
         write!(f, "{}  ", Wall(wall(self.header, *time)))?;
         if let Some(moment) = self.relative_to {
             let away = time.abs_diff(moment) / 1000;
-            let sign = if away == 0 { "" } else if *time > moment { "+" } else { "-" };
+            let sign = if away == 0 {
+                ""
+            } else if *time > moment {
+                "+"
+            } else {
+                "-"
+            };
             let seconds = format!("{sign}{}.{:06}", away / 1_000_000, away % 1_000_000);
             write!(f, "{seconds:>13}  ")?;
         }

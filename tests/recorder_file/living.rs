@@ -1,19 +1,24 @@
 //! Recorders that are still written.
 
 use crate::child::Program;
-use crate::{stdout, surestack, temporary, text};
+use crate::{killed, stdout, surestack, temporary, text};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
+use surestack::recorder::{Recording, Source};
+use surestack_recorder::layout::slot;
 
-pub const TESTS: [(&str, fn()); 5] = [
+pub const TESTS: [(&str, fn()); 7] = [
     ("events_are_followed_in_their_order_until_the_program_ends", events_are_followed_in_their_order),
     ("what_was_overwritten_before_it_was_read_is_counted_and_nothing_is_torn", nothing_torn_is_followed),
     ("a_reader_beside_the_writer_sees_whole_events_only", a_reader_beside_the_writer_sees_whole_events),
     ("a_recorder_is_found_by_the_process_that_has_it", a_recorder_is_found_by_its_process),
+    ("what_is_overwritten_while_it_is_read_is_not_shown", what_is_overwritten_while_it_is_read_is_not_shown),
+    ("a_slot_taken_over_while_it_is_read_is_the_new_threads", a_slot_taken_over_while_it_is_read),
     ("a_full_ring_that_keeps_what_it_has_counts_what_it_drops", drops_are_counted),
 ];
 
@@ -113,4 +118,53 @@ fn drops_are_counted() {
     let printed = stdout(&surestack(&[text(&path)]));
     assert!(printed.contains(" events dropped: the ring of their thread was full"), "{printed}");
     program.end();
+}
+
+/// A recorder whose first slot becomes another once its ring was looked at.
+struct Written {
+    bytes: RefCell<Vec<u8>>,
+    ring: u64,
+    slot: usize,
+    then: Vec<(usize, u64)>,
+}
+
+impl Written {
+    fn new(name: &str, then: impl Fn(u64) -> Vec<(usize, u64)>) -> Self {
+        let path = killed(name);
+        let header = Recording::open(&path).unwrap().header;
+        let (ring, slot) = (header.page(0, 0).unwrap(), header.slot(0).unwrap() as usize);
+        Self { bytes: RefCell::new(std::fs::read(path).unwrap()), ring, slot, then: then(header.ring_size) }
+    }
+}
+
+impl Source for Written {
+    fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        let read = self.bytes.borrow().as_slice().read(offset, into);
+        if offset == self.ring {
+            for (word, value) in &self.then {
+                self.bytes.borrow_mut()[self.slot + word..][..8].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        read
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.bytes.borrow().len() as u64)
+    }
+}
+
+fn what_is_overwritten_while_it_is_read_is_not_shown() {
+    let source = Written::new("overwritten", |ring| vec![(slot::RESERVE, ring + 8)]);
+    let found = Recording::read(&source).unwrap();
+    let thread = &found.threads[0];
+    assert_eq!((thread.events.len(), thread.overwritten > 0, found.damage.len()), (0, true, 0));
+    assert_eq!(found.threads[1].events.len(), 2);
+}
+
+fn a_slot_taken_over_while_it_is_read() {
+    let positions = [(slot::BASE, 4096), (slot::RESERVE, 4096), (slot::COMMIT, 4096)];
+    let source = Written::new("taken-over", |_| [&positions[..], &[(slot::OWNER, 7 << 32 | 9)]].concat());
+    let found = Recording::read(&source).unwrap();
+    let thread = &found.threads[0];
+    assert_eq!((thread.pid, thread.tid, thread.events.len(), found.damage.len()), (7, 9, 0, 0));
 }

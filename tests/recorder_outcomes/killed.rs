@@ -37,10 +37,10 @@ fn load(directory: &Path) {
         thread::Builder::new()
             .name(index.to_string())
             .spawn(move || {
-                (0_u64..).for_each(|number| {
+                for number in 0_u64.. {
                     event!("said", number, text = "so that it takes more than a moment to write");
                     count.store(number + 1, Ordering::Release);
-                });
+                }
             })
             .unwrap();
     }

@@ -10,6 +10,7 @@ mod corrupt;
 mod files;
 mod frame_information;
 mod random;
+mod recorders;
 mod records;
 mod stacks;
 
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         Box::new(files::Files::programs()),
         Box::new(corrupt::Corrupt::demo()),
         Box::new(records::Records::of_demo()),
+        Box::new(recorders::Recorders::new()),
     ];
     // Named only: without proofs of rows and text none of its threads is reliable as it is.
     targets.retain(|target| options.target.as_deref().is_none_or(|name| name == target.name()));

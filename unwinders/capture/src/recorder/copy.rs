@@ -70,9 +70,12 @@ impl<'m, M: Memory> Copying<'m, M> {
 
         let mut others = Newest::new();
         let mut crashed: Option<Slot> = None;
-        let mut left_out = 0_u64;
+        let taken = usize::try_from(self.word(header::NEXT_THREAD)?).unwrap_or(usize::MAX);
+        let taken = taken.min(self.geometry.thread_slots);
+        let mut left_out = as_word(taken.saturating_sub(SLOTS));
         for index in 0..self.geometry.thread_slots.min(SLOTS) {
             if index % OFTEN == OFTEN - 1 && !(order.has_time)() {
+                left_out = left_out.saturating_add(as_word(taken.min(SLOTS).saturating_sub(index)));
                 break;
             }
             let Some(slot) = self.slot(index)? else { continue };

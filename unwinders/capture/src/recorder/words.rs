@@ -67,7 +67,7 @@ fn events<M: Memory>(copying: &Copying<'_, M>, slot: &Slot, now: u64, text: &mut
             }
         }
     }
-    text.text("the last events of this thread, seconds before the crash:").end();
+    text.text("the last events of this thread, by seconds before this report:").end();
     records.iter().flatten().try_for_each(|record| event(copying, record, now, text))
 }
 

@@ -115,6 +115,23 @@ fn of_too_many_threads_the_newest_are_copied_and_the_others_counted() {
 }
 
 #[test]
+fn of_threads_for_which_there_is_no_time_the_number_is_kept() {
+    let mut drawn = Drawn::new(2 * OFTEN);
+    drawn.word(header::NEXT_THREAD, OFTEN as u64 + 9);
+    for index in 0..OFTEN + 9 {
+        drawn.thread(index, 1 << 32 | index as u64, 0, 64, 5);
+    }
+    drawn.thread(3, CRASHED, 0, 64, 5);
+    let memory = Bytes { address: BASE, bytes: &drawn.bytes };
+    let copying = Copying { memory: &memory, base: BASE, geometry: drawn.geometry };
+    let mut slots = 0;
+    let put = |_, bytes: &[u8]| slots += usize::from(bytes.len() == slot::SIZE);
+    let end = copying.copy(&mut Order { crashed: CRASHED, has_time: || false, put });
+    // The crashed thread alone, and none of those that were seen or not looked at.
+    assert_eq!((end, slots), (Ok(OFTEN as u64 + 8), 1));
+}
+
+#[test]
 fn memory_that_ends_ends_the_copy_and_says_where() {
     let mut drawn = Drawn::new(2);
     drawn.thread(0, 1 << 32 | 1, 0, 64, 5);
