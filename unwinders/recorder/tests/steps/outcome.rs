@@ -32,6 +32,11 @@ impl<'a> Outcome<'a> {
         Ok(Self { case, handled, status, memory, threads: memory.threads()? })
     }
 
+    /// Whether something was taken and not committed.
+    pub fn is_open(&self) -> bool {
+        self.threads.iter().any(|thread| thread.open > 0)
+    }
+
     /// What does not hold, and what there is instead.
     pub fn check(&self) -> Result<(), String> {
         self.all_that_must_be().map_err(|sentence| {
@@ -74,7 +79,7 @@ impl<'a> Outcome<'a> {
     }
 
     fn only_open_events_are_missing(&self) -> Result<(), &'static str> {
-        let open = self.threads.iter().any(|thread| thread.open > 0);
+        let open = self.is_open();
         must(self.count("stepped") <= 1, "the open event is there once at most")?;
         must(self.count("after") == 0, "nothing comes afterwards")?;
         let all = self.count("handled") + self.unplaced() >= self.handled;

@@ -44,6 +44,8 @@ pub struct Stepped {
     pub outer: usize,
     pub inner: usize,
     pub copies: usize,
+    /// How many of them left something open.
+    pub open: usize,
 }
 
 /// Steps a case in a process of its own, and disturbs a copy of it as each of these plans says.
@@ -67,7 +69,8 @@ pub fn run(case: &'static Case, stack: Stack, mut plans: Vec<Plan>) -> Result<St
     // SAFETY: the child is ours.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     let count = |level: usize| counts.instructions[level].load(Relaxed);
-    let stepped = Stepped { outer: count(0), inner: count(1), copies: counts.copies.load(Relaxed) };
+    let open = counts.open.load(Relaxed);
+    let stepped = Stepped { outer: count(0), inner: count(1), copies: counts.copies.load(Relaxed), open };
     if status == 0 { Ok(stepped) } else { Err(format!("after {} copies: see above", stepped.copies)) }
 }
 
@@ -84,14 +87,25 @@ fn play(case: &'static Case, stack: Stack, plans: Vec<Plan>, counts: &'static Co
             plans,
             stack,
             counts,
+            clock: stepping::clock(),
             what: case.what,
             handle: case.handle,
             after: case.after,
             keep: Box::new(|| memory.to_vec()),
             put_back: Box::new(|kept| memory.put_back(&kept)),
+            between: Box::new(|| {
+                let threads = memory.threads().unwrap();
+                if threads.iter().any(|thread| thread.open > 0) {
+                    eprintln!("{}: does not hold: when it returns, all is committed", case.name);
+                    // SAFETY: ends this process, in whatever thread of it.
+                    unsafe { libc::_exit(1) };
+                }
+            }),
             look: Box::new(move |plan, status| {
                 let handled = counts.handled.load(Relaxed);
-                if let Err(said) = Outcome::read(case, handled, status, memory).and_then(|outcome| outcome.check()) {
+                let outcome = Outcome::read(case, handled, status, memory);
+                counts.open.fetch_add(usize::from(outcome.as_ref().is_ok_and(Outcome::is_open)), Relaxed);
+                if let Err(said) = outcome.and_then(|outcome| outcome.check()) {
                     eprintln!("{}: does not hold: {said}; {plan:?}, {status}", case.name);
                     // SAFETY: ends this process, in whatever thread of it.
                     unsafe { libc::_exit(1) };

@@ -6,6 +6,7 @@
 
 use std::arch::global_asm;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -79,6 +80,8 @@ pub struct Counts {
     pub handled: AtomicUsize,
     /// How many copies there were.
     pub copies: AtomicUsize,
+    /// How many of them left something that was taken and not committed.
+    pub open: AtomicUsize,
 }
 
 /// What is to be done step by step, and disturbed.
@@ -87,6 +90,9 @@ pub struct Work {
     pub plans: Vec<Plan>,
     pub stack: Stack,
     pub counts: &'static Counts,
+    /// Where nothing is counted or disturbed: the kernel's code that reads the clock, which begins anew where the time has
+    /// gone on meanwhile, and does so for ever where a copy is made at each of its instructions.
+    pub clock: Range<usize>,
     /// What is stepped, what a handler does, and what comes afterwards.
     pub what: fn(),
     pub handle: fn(),
@@ -94,6 +100,8 @@ pub struct Work {
     /// Keeps what copies change, and puts it back.
     pub keep: Box<dyn Fn() -> Vec<u8>>,
     pub put_back: Box<dyn Fn(Vec<u8>)>,
+    /// Comes between what is stepped and what comes afterwards.
+    pub between: Box<dyn Fn()>,
     /// Looks at what a copy has left.
     pub look: Box<dyn Fn(Plan, ExitStatus)>,
 }
@@ -107,6 +115,11 @@ static LEVEL: AtomicUsize = AtomicUsize::new(0);
 extern "C" fn on_trap(_signal: i32, _information: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: set before the first trap, and by this thread.
     let (Some(work), plan) = (unsafe { ((&raw const WORK).read(), (&raw const PLAN).read()) }) else { return };
+    // SAFETY: what the kernel passed.
+    let pc = unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RIP as usize] } as usize;
+    if work.clock.contains(&pc) {
+        return;
+    }
     let level = LEVEL.load(Relaxed);
     let Some(counter) = work.counts.instructions.get(level) else { return };
     let count = counter.fetch_add(1, Relaxed) + 1;
@@ -173,6 +186,15 @@ fn step(what: fn()) {
     unsafe { step_no_more() };
 }
 
+/// Where the kernel's code is that runs in this process (vDSO).
+pub fn clock() -> Range<usize> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let range = maps.lines().find(|line| line.ends_with("[vdso]")).and_then(|line| line.split(' ').next());
+    let Some((from, to)) = range.and_then(|range| range.split_once('-')) else { return 0..0 };
+    let [from, to] = [from, to].map(|address| usize::from_str_radix(address, 16).unwrap());
+    from..to
+}
+
 /// Does it.
 pub fn run(work: Work) {
     const OWN: usize = 1 << 17;
@@ -191,6 +213,7 @@ pub fn run(work: Work) {
         assert_eq!(libc::sigaction(libc::SIGTRAP, &action, std::ptr::null_mut()), 0);
     }
     step(work.what);
+    (work.between)();
     (work.after)();
     // SAFETY: set by this thread.
     if unsafe { (&raw const PLAN).read() }.is_some() {
