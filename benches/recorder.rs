@@ -15,12 +15,13 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// What each contender was seen to take.
+/// What a contender was seen to take, in each round.
 struct Row {
     contender: &'static Contender,
-    nanoseconds: f64,
+    nanoseconds: Vec<f64>,
     /// Two threads beside one: of a second of CPU time, and of a second.
-    scaling: (f64, f64),
+    of_cpu: Vec<f64>,
+    of_time: Vec<f64>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,31 +36,29 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn rows(effort: Effort) -> Vec<Row> {
-    let mut alone = vec![vec![]; CONTENDERS.len()];
-    let mut pairs = vec![vec![]; CONTENDERS.len()];
-    for _ in 0..effort.rounds {
-        for ((contender, alone), pairs) in CONTENDERS.iter().zip(&mut alone).zip(&mut pairs) {
-            alone.push(measure::alone(contender.work, effort.turn));
-            pairs.push(measure::two_beside_one(contender.work, effort.turn));
-        }
+    let none = |contender| Row { contender, nanoseconds: vec![], of_cpu: vec![], of_time: vec![] };
+    let mut rows: Vec<Row> = CONTENDERS.iter().map(none).collect();
+    for row in (0..effort.rounds).flat_map(|_| 0..CONTENDERS.len()) {
+        let row = &mut rows[row];
+        let (cpu, time) = measure::two_beside_one(row.contender.work, effort.turn);
+        row.nanoseconds.push(measure::alone(row.contender.work, effort.turn));
+        row.of_cpu.push(cpu);
+        row.of_time.push(time);
     }
-    let row = |((contender, alone), pairs): ((&'static Contender, &Vec<f64>), &Vec<(f64, f64)>)| {
-        let of = |which: fn(&(f64, f64)) -> f64| median(&pairs.iter().map(which).collect::<Vec<_>>());
-        Row { contender, nanoseconds: median(alone), scaling: (of(|pair| pair.0), of(|pair| pair.1)) }
-    };
-    CONTENDERS.iter().zip(&alone).zip(&pairs).map(row).collect()
+    rows
 }
 
 fn table(rows: &[Row]) -> Result<String, Box<dyn Error>> {
-    let clock = rows.first().ok_or("no clock")?.nanoseconds;
+    let clock = median(&rows.first().ok_or("no clock")?.nanoseconds);
     let mut text = String::new();
     writeln!(
         text,
         "| | ns | × `clock_gettime` | asked | two threads, of CPU time | of time |\n|---|---|---|---|---|---|"
     )?;
-    for Row { contender: Contender { name, asked, .. }, nanoseconds, scaling: (cpu, wall) } in rows {
+    for Row { contender: Contender { name, asked, .. }, nanoseconds, of_cpu, of_time } in rows {
+        let [nanoseconds, cpu, time] = [nanoseconds, of_cpu, of_time].map(|rounds| median(rounds));
         let ratio = nanoseconds / clock;
-        writeln!(text, "| {name} | {nanoseconds:.1} | {ratio:.2} | {asked} | {cpu:.2} | {wall:.2} |")?;
+        writeln!(text, "| {name} | {nanoseconds:.1} | {ratio:.2} | {asked} | {cpu:.2} | {time:.2} |")?;
     }
     Ok(text)
 }
