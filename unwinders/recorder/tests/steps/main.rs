@@ -34,7 +34,7 @@ fn trials() -> Vec<Trial> {
     use runs::Case;
 
     /// Pairs that are drawn for each case, and how many where there is time.
-    const PAIRS: [usize; 2] = [30, 2_000];
+    const PAIRS: [usize; 2] = [30, 400];
 
     let trial = |case: &'static Case, sentence: &str, check: fn(&'static Case) -> Result<(), String>| {
         Trial::test(format!("{} {sentence}", case.name), move || check(case).map_err(Failed::from))

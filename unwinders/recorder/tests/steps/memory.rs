@@ -85,7 +85,7 @@ pub fn shared() -> &'static Counts {
 impl Memory {
     /// Room for so many threads.
     pub fn new(threads: usize) -> Self {
-        let geometry = Geometry::new(threads, 8 * PAGE, PAGE, 4).unwrap();
+        let geometry = Geometry::new(threads, 8 * PAGE, PAGE, 8).unwrap();
         Self { base: Shared(map(geometry.size)), geometry }
     }
 
