@@ -1,10 +1,10 @@
 //! Records that are taken up at the next start, and how many a directory holds.
 #![cfg(target_arch = "x86_64")]
 
-mod recorder;
+mod recording;
 mod temporary;
 
-use recorder::{Running, TIME, program, record};
+use recording::{Running, TIME, program, record};
 use std::path::PathBuf;
 use std::process::Command;
 use surestack::previous::{Limits, limit, previous_crash_in};

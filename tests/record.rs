@@ -1,11 +1,11 @@
 //! Records: what is reported of them is what is reported of the process, and of what is left of them the rest.
 #![cfg(target_arch = "x86_64")]
 
-mod recorder;
+mod recording;
 mod schema;
 mod temporary;
 
-use recorder::{Running, program, program_with, record, written};
+use recording::{Running, program, program_with, record, written};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -389,7 +389,7 @@ fn a_storm_alone_is_a_report() {
         pc: 0x40,
         sp: 0x70,
         count: 1,
-        realtime: recorder::TIME,
+        realtime: recording::TIME,
     };
     let (report, code) = json(&file("storm", &storm.to_bytes()), &[]);
     assert_eq!((code, &report["pid"]), (Some(4), &7.into()));

@@ -113,11 +113,22 @@ impl<'s> Reader<'s> {
         self.header.thread_slots.min(MOST_THREADS).min(room / slot::SIZE as u64)
     }
 
-    /// A thread's slot, as it is now.
+    /// A thread's slot, as it is now. Its thread may move on while it is copied, so that what is committed is beyond what was
+    /// taken: then it is copied anew.
     pub fn slot(&self, index: u64) -> Option<Slot> {
-        let mut bytes = [0; slot::SIZE];
         let at = self.header.slot(index)?;
-        self.source.read(at, &mut bytes).then(|| Slot::decode(&bytes))?
+        let copied = || {
+            let mut bytes = [0; slot::SIZE];
+            self.source.read(at, &mut bytes).then(|| Slot::decode(&bytes))?
+        };
+        let mut slot = copied()?;
+        for _ in 1..TRIES {
+            if slot.shown(&self.header).is_ok() {
+                break;
+            }
+            slot = copied()?;
+        }
+        Some(slot)
     }
 
     /// The bytes of this slot and those behind it; what cannot be read is no free slot.

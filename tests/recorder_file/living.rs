@@ -3,7 +3,7 @@
 use crate::child::Program;
 use crate::{killed, stdout, surestack, temporary, text};
 use serde_json::Value;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,13 +12,14 @@ use std::time::Duration;
 use surestack::recorder::{Recording, Source};
 use surestack_recorder::layout::slot;
 
-pub const TESTS: [(&str, fn()); 7] = [
+pub const TESTS: [(&str, fn()); 8] = [
     ("events_are_followed_in_their_order_until_the_program_ends", events_are_followed_in_their_order),
     ("what_was_overwritten_before_it_was_read_is_counted_and_nothing_is_torn", nothing_torn_is_followed),
     ("a_reader_beside_the_writer_sees_whole_events_only", a_reader_beside_the_writer_sees_whole_events),
     ("a_recorder_is_found_by_the_process_that_has_it", a_recorder_is_found_by_its_process),
     ("what_is_overwritten_while_it_is_read_is_not_shown", what_is_overwritten_while_it_is_read_is_not_shown),
     ("a_slot_taken_over_while_it_is_read_is_the_new_threads", a_slot_taken_over_while_it_is_read),
+    ("a_slot_that_is_written_while_it_is_copied_is_copied_again", a_slot_that_is_written_while_it_is_copied),
     ("a_full_ring_that_keeps_what_it_has_counts_what_it_drops", drops_are_counted),
 ];
 
@@ -168,4 +169,34 @@ fn a_slot_taken_over_while_it_is_read() {
     let found = Recording::read(&source).unwrap();
     let thread = &found.threads[0];
     assert_eq!((thread.pid, thread.tid, thread.events.len(), found.damage.len()), (7, 9, 0, 0));
+}
+
+/// A recorder whose first slot was copied once while its thread wrote: from before and from after.
+struct Torn {
+    bytes: Vec<u8>,
+    slot: u64,
+    copies: Cell<usize>,
+}
+
+impl Source for Torn {
+    fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        let read = self.bytes.as_slice().read(offset, into);
+        if offset == self.slot && self.copies.replace(self.copies.get() + 1) == 0 {
+            into.copy_within(slot::BASE..slot::BASE + 8, slot::RESERVE);
+        }
+        read
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.bytes.len() as u64)
+    }
+}
+
+fn a_slot_that_is_written_while_it_is_copied() {
+    let path = killed("torn");
+    let slot = Recording::open(&path).unwrap().header.slot(0).unwrap();
+    let source = Torn { bytes: std::fs::read(path).unwrap(), slot, copies: Cell::new(0) };
+    let found = Recording::read(&source).unwrap();
+    assert!(source.copies.get() > 1 && !found.threads[0].events.is_empty(), "{:?}", found.threads[0]);
+    assert_eq!(found.damage, [String::new(); 0]);
 }

@@ -86,7 +86,7 @@ impl Arena {
         if known != 0 {
             return known;
         }
-        let next = (self.count(header::PROCESSES) & (NONE - 1)).saturating_add(1);
+        let next = (self.count(header::PROCESSES) % (NONE - 1)).saturating_add(1);
         match self.own().compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => next,
             Err(other) => other,

@@ -54,7 +54,7 @@ pub fn program() -> &'static PathBuf {
 /// The program under this name, built with these flags too.
 pub fn program_with(name: &str, more: &[&str]) -> PathBuf {
     let path = crate::temporary::path(name);
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorder/program.c");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recording/program.c");
     let flags = ["-O1", "-g", "-pthread", "-fno-optimize-sibling-calls", "-Wl,--build-id", source, "-o"];
     assert!(Command::new("cc").args(more).args(flags).arg(&path).status().unwrap().success());
     path
