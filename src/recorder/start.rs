@@ -74,12 +74,13 @@ pub fn start(options: Options) -> Result<Recorder, StartError> {
     }
     let geometry = options.geometry()?;
     let place = Place::make(&options, &geometry)?;
-    let own = space::private_word()?;
+    let own = space::private_words()?;
     fork::prepare()?;
     let (path, fd, base) = place.keep()?;
     // SAFETY: that many bytes are mapped there, shared, and nobody ever unmaps them; the file was made by us and is all zeros
-    // but for its header. The word is never unmapped either.
+    // but for its header. The words are never unmapped either.
     let arena = unsafe { Arena::new(base, geometry, options.full.mode(), own) };
+    arena.settle();
     publish(Box::leak(Box::new(arena))).map_err(|_| StartError::Started)?;
     // Where that is refused it is counted, as with any other thread.
     let _ = prepare_this_thread();

@@ -22,6 +22,11 @@ pub const SCENES: &[Scene] = &[
         judge: in_order,
     },
     Scene {
+        name: "a_thread_whose_memory_was_borrowed_before_its_first_event_has_its_slot_in_its_own_name",
+        play: borrows_first,
+        judge: the_threads_own,
+    },
+    Scene {
         name: "the_file_stays_when_another_program_takes_over_and_nothing_is_open_there",
         play: exec,
         judge: stayed,
@@ -148,19 +153,40 @@ fn undisturbed(left: &Left) -> Result<(), Failed> {
 }
 
 /// What `vfork` and `posix_spawn` make: another process on this memory, for which this thread waits.
-fn borrows(directory: &Path) {
+fn borrowed() {
     extern "C" fn child(_: *mut libc::c_void) -> libc::c_int {
         (1..=3_u64).for_each(|number| event!("said", number));
         0
     }
-    start(flight(directory)).unwrap();
-    event!("said", number = 0_u64);
     let mut stack = vec![0_u128; 4096];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the child runs on a stack of its own, which is there until it ends.
     let pid = unsafe { libc::clone(child, stack.as_mut_ptr_range().end.cast(), flags, ptr::null_mut()) };
     wait_for(pid);
+}
+
+fn borrows(directory: &Path) {
+    start(flight(directory)).unwrap();
+    event!("said", number = 0_u64);
+    borrowed();
     event!("said", number = 4_u64);
+}
+
+/// The first events of a thread, by a process that borrows its memory.
+fn borrows_first(directory: &Path) {
+    start(flight(directory)).unwrap();
+    let thread = std::thread::spawn(|| {
+        borrowed();
+        event!("said", number = 4_u64);
+    });
+    thread.join().unwrap();
+}
+
+fn the_threads_own(left: &Left) -> Result<(), Failed> {
+    let recording = left.recording()?;
+    let [_, thread] = &recording.threads[..] else { return Err(format!("{:?}", recording.threads).into()) };
+    check(numbers(thread, "said") == [4] && thread.pid == recording.header.process, || format!("{thread:?}"))?;
+    check(recording.losses.unplaced == 3, || format!("{:?}", recording.losses))
 }
 
 fn in_order(left: &Left) -> Result<(), Failed> {

@@ -40,6 +40,7 @@ pub fn prepare() -> Result<(), StartError> {
 /// Where any of it is refused, the child goes on at the same address.
 extern "C" fn in_child() {
     let Some(arena) = started() else { return };
+    arena.settle();
     let (size, rings, old) = (arena.geometry().size, arena.geometry().rings, arena.base());
     // SAFETY: of a shared mapping, no bytes of it moved is all of it mapped a second time, somewhere.
     let new = unsafe { libc::mremap(old.cast(), 0, size, libc::MREMAP_MAYMOVE) };

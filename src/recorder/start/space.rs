@@ -74,8 +74,8 @@ fn advise(base: *mut u8, bytes: usize, advice: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// A word that is 0, and 0 in a forked child: how a child knows that it is one, without a handler of fork's.
-pub fn private_word() -> Result<*const AtomicU64, StartError> {
+/// Words that are 0, and 0 in a forked child: how a child knows that it is one, without a handler of fork's.
+pub fn private_words() -> Result<*const [AtomicU64; 2], StartError> {
     let refused = |what| move |source| StartError::System { what, source };
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;

@@ -59,7 +59,7 @@ pub struct Arena {
     base: AtomicPtr<u8>,
     geometry: Geometry,
     mode: u64,
-    own: *const AtomicU64,
+    own: *const [AtomicU64; 2],
 }
 
 // SAFETY: all that is reached through it is atomic.
@@ -68,13 +68,13 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// An arena of this geometry at `base`, in which full rings do as `mode` says ([`crate::layout::mode`]). `own` is the
-    /// process's own word: 0 at first, and 0 in a forked child.
+    /// An arena of this geometry at `base`, in which full rings do as `mode` says ([`crate::layout::mode`]). `own` are the
+    /// process's own words: 0 at first, and 0 in a forked child.
     ///
     /// # Safety
     /// At `base` that many bytes are mapped, shared and writable, for ever; they are all zeros but for the fixed parts of the
     /// header. `own` is valid for ever.
-    pub const unsafe fn new(base: *mut u8, geometry: Geometry, mode: u64, own: *const AtomicU64) -> Self {
+    pub const unsafe fn new(base: *mut u8, geometry: Geometry, mode: u64, own: *const [AtomicU64; 2]) -> Self {
         Self { base: AtomicPtr::new(base), geometry, mode, own }
     }
 
@@ -105,7 +105,21 @@ impl Arena {
     /// The number of this process among those that write here; 0 before anybody asked, and in a forked child.
     pub(crate) fn own(&self) -> &AtomicU64 {
         // SAFETY: valid for ever, as whoever made this promised.
-        unsafe { &*self.own }
+        unsafe { &(&*self.own)[0] }
+    }
+
+    /// Says that the process that calls this is the one whose memory this is, and does not borrow it (`vfork`): to be called
+    /// when the arena is begun, and in forked children.
+    pub fn settle(&self) {
+        // SAFETY: no more than a number.
+        let process = unsafe { libc::getpid() };
+        self.settled().store(u64::from(process.cast_unsigned()), Ordering::Relaxed);
+    }
+
+    /// The process whose memory this is; 0 where nobody has said.
+    pub(crate) fn settled(&self) -> &AtomicU64 {
+        // SAFETY: valid for ever, as whoever made this promised.
+        unsafe { &(&*self.own)[1] }
     }
 
     /// A word at an offset, which is a multiple of eight below the size.

@@ -52,6 +52,14 @@ impl Arena {
         if place == own << 32 | NONE && !self.word(header::UNPLACED).load(Ordering::Relaxed).is_multiple_of(AGAIN) {
             return None;
         }
+        // SAFETY: no more than a number.
+        let process = u64::from(unsafe { libc::getpid() }.cast_unsigned());
+        let settled = self.settled().load(Ordering::Relaxed);
+        if settled != 0 && settled != process {
+            // It borrows the memory of the thread that waits for it (`vfork`), and its word: a slot would be in its name, and
+            // that thread's from then on.
+            return None;
+        }
         // SAFETY: errno is this thread's own. What was interrupted may be about to look at it.
         let errno = unsafe { *libc::__errno_location() };
         let claimed = self.claim(own);
@@ -214,4 +222,27 @@ pub(crate) fn now() -> u64 {
     // SAFETY: it writes there and nowhere else.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Geometry;
+    use crate::layout::{SMALLEST_RING, mode};
+    use std::boxed::Box;
+    use std::vec;
+
+    #[test]
+    fn processes_have_different_numbers_and_none_is_zero() {
+        let geometry = Geometry::new(1, SMALLEST_RING, 4096, 1).unwrap();
+        let memory = Box::leak(vec![0_u64; geometry.size / 8].into_boxed_slice());
+        let own = Box::leak(Box::new([const { AtomicU64::new(0) }; 2]));
+        // SAFETY: all of it is leaked, and nobody else knows it.
+        let arena = unsafe { Arena::new(memory.as_mut_ptr().cast(), geometry, mode::OVERWRITE, own) };
+        let forked = [(); 3].map(|()| {
+            arena.own().store(0, Ordering::Relaxed);
+            arena.own_number()
+        });
+        assert_eq!(forked, [1, 2, 3]);
+    }
 }

@@ -76,7 +76,7 @@ pub fn run(case: &'static Case, stack: Stack, mut plans: Vec<Plan>) -> Result<St
 
 fn play(case: &'static Case, stack: Stack, plans: Vec<Plan>, counts: &'static Counts, memory: Memory) {
     let memory: &'static Memory = Box::leak(Box::new(memory));
-    let own = Box::leak(Box::new(AtomicU64::new(0)));
+    let own = Box::leak(Box::new([const { AtomicU64::new(0) }; 2]));
     // SAFETY: mapped and shared as long as this process runs, and all zeros but for its header.
     let arena = unsafe { Arena::new(memory.base(), memory.geometry, mode::OVERWRITE, own) };
     publish(Box::leak(Box::new(arena))).unwrap();
