@@ -6,6 +6,9 @@ use crate::local;
 use crate::ring::{Ring, Word};
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
+/// Bytes between what was interrupted and its handler at least, on one stack: the frame of a signal has the registers, of which
+/// those for floating point alone take as many (`FXSAVE`; more on aarch64).
+const SIGNAL_FRAME: u64 = 512;
 /// Stacks are not taken for one where they lie further apart.
 const SAME_STACK: u64 = 1 << 20;
 
@@ -123,8 +126,9 @@ impl Ring for Shared {
     }
 
     fn is_left(&self, outer: u64, sp: u64) -> bool {
-        // What interrupts runs below what it interrupted, if it is on the same stack.
-        if outer.checked_sub(sp).is_some_and(|below| below > 15 && below < SAME_STACK) {
+        // What interrupts runs a frame below what it interrupted, if it is on the same stack.
+        let below = outer.wrapping_sub(sp & !15);
+        if (SIGNAL_FRAME..SAME_STACK).contains(&below) {
             return false;
         }
         let mut alternate = libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
@@ -134,13 +138,13 @@ impl Ring for Shared {
         }
         let low = alternate.ss_sp.addr() as u64;
         let is_alternate = |sp: u64| sp.checked_sub(low).is_some_and(|above| above < alternate.ss_size as u64);
-        let above = sp & !15 >= outer && sp.wrapping_sub(outer) < SAME_STACK;
+        let is_gone = below < SIGNAL_FRAME || sp.wrapping_sub(outer) < SAME_STACK;
         match (alternate.ss_flags & libc::SS_ONSTACK != 0, is_alternate(outer)) {
             // A handler here, and the writer on the stack that it interrupted.
             (true, false) => false,
             // It ran on the alternate stack, and nothing does any more.
             (false, true) => alternate.ss_flags & libc::SS_DISABLE == 0,
-            (true, true) | (false, false) => above,
+            (true, true) | (false, false) => is_gone,
         }
     }
 }
