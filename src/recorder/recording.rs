@@ -45,6 +45,11 @@ impl Recording {
         Self::read(&source).map_err(|refused| not_one(path, &source, refused))
     }
 
+    /// The header alone of a recorder, by which it is told from others.
+    pub(crate) fn header_of(source: &dyn Source) -> Result<Header, Refused> {
+        reader::header(source).map(|(header, _)| header)
+    }
+
     /// Reads a recorder of which a source has the bytes, or pieces of them. It may be written meanwhile.
     ///
     /// # Errors

@@ -5,16 +5,21 @@
 
 use super::{Gap, Mapped, Snapshot};
 use crate::image::Find;
-use crate::recorder::{Recording, Source};
+use crate::recorder::{Header, Live, Recording, Refused, Source};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-use surestack_recorder::layout::MAGIC;
+use surestack_recorder::decode::Slot;
+use surestack_recorder::layout::{MAGIC, slot};
 use surestack_walk::Memory;
 
-/// Most files that are opened.
+/// Most files that are opened for a mapping.
 const FILES: usize = 64;
+/// Most mappings that begin as a recorder does and are looked at: a process has its own, and those of its forebears.
+const CANDIDATES: usize = 64;
+/// Most slots of threads that are looked at to choose among them, in all: no recorder has more.
+const SLOTS: u64 = 1 << 20;
 /// By how much a core's time may lie before its end: file systems and archives keep whole seconds, or two.
 const COARSE: Duration = Duration::from_secs(2);
 /// What a recorder without a file is called where mappings are listed.
@@ -64,31 +69,84 @@ impl Source for InMemory<'_> {
     }
 }
 
-/// The recorder that the process had mapped: the one that it began itself, or else the first in which it wrote. Files are
-/// looked for as `find` says, and are not it if they were begun after `before`.
+/// A recorder of which the header was read, and is kept, and nothing else.
+struct Candidate<'s> {
+    /// Where it was mapped.
+    begin: u64,
+    /// The file that is read instead.
+    file: Option<PathBuf>,
+    header: Header,
+    source: Box<dyn Source + 's>,
+}
+
+impl Candidate<'_> {
+    /// Whether a process has a slot in it, among so many as are left to look at.
+    fn has_slot_of(&self, pid: u32, left: &mut u64) -> bool {
+        let mut bytes = [0; slot::SIZE];
+        (0..self.header.thread_slots.min(*left)).any(|index| {
+            *left = left.saturating_sub(1);
+            let read = self.header.slot(index).is_some_and(|at| self.source.read(at, &mut bytes));
+            read && Slot::decode(&bytes).is_some_and(|slot| slot.is_used() && slot.pid == pid)
+        })
+    }
+
+    fn is_own(&self, pid: Option<u32>) -> bool {
+        pid.is_none_or(|pid| self.header.process == pid)
+    }
+
+    /// All that it says.
+    fn read(self) -> Result<FoundRecorder, String> {
+        let recording = Recording::read(&*self.source).map_err(|why| unreadable(self.begin, why))?;
+        let begin = self.begin;
+        let place = self.file.map_or(RecorderPlace::Memory(begin), |path| RecorderPlace::File(path, begin));
+        Ok(FoundRecorder { place, recording })
+    }
+}
+
+/// The recorder that the process had mapped: the one that it began itself, or else the first in which it wrote, or else the
+/// first. They are told apart by their headers and slots, and one alone is read. Files are looked for as `find` says, and are
+/// not it if they were begun after `before`.
+///
+/// A core can be made to hold any number of them. What begins like one behind the first 64 is passed over, and what is read
+/// instead of the process's own says so.
 ///
 /// # Errors
 /// A sentence, where there is one whose contents cannot be had.
 pub fn find(snapshot: &Snapshot, find: &Find, before: Option<SystemTime>) -> Result<Option<FoundRecorder>, String> {
-    let (mut found, mut why) = (None, None);
+    let pid = snapshot.process.pid;
+    let (mut written, mut first, mut why) = (None, None, None);
+    let (mut tried, mut only, mut slots) = (0, None, SLOTS);
     for mapped in snapshot.space.mappings.iter().filter(|mapped| may_begin(mapped)) {
+        if tried >= CANDIDATES {
+            only = Some(format!("only the first {CANDIDATES} mappings that begin as a recorder does were looked at"));
+            break;
+        }
         let source = InMemory { memory: &*snapshot.memory, begin: mapped.start };
         let mut magic = [0; MAGIC.len()];
-        let tried = match source.read(0, &mut magic) {
+        let candidate = match source.read(0, &mut magic) {
             true if magic != MAGIC => continue,
-            true => in_memory(&source),
-            false => in_file(mapped, snapshot.process.pid, find, before).transpose(),
+            true => in_memory(source).map(Some),
+            false => in_file(mapped, pid, find, before, &mut slots),
         };
-        match tried {
-            Some(Ok(recorder)) if is_own(&recorder.recording, snapshot.process.pid) => return Ok(Some(recorder)),
-            Some(Ok(recorder)) => found = found.or(Some(recorder)),
-            Some(Err(refused)) => why = why.or(Some(refused)),
-            None => {}
+        match candidate {
+            Ok(None) => continue,
+            Ok(Some(own)) if own.is_own(pid) => return own.read().map(Some),
+            Ok(Some(other)) => match pid {
+                Some(pid) if written.is_none() && other.has_slot_of(pid, &mut slots) => written = Some(other),
+                _ => first = first.or(Some(other)),
+            },
+            Err(refused) => why = why.or(Some(refused)),
         }
+        tried += 1;
     }
-    match (found, why) {
-        (None, Some(why)) => Err(why),
-        (found, _) => Ok(found),
+    match (written.or(first), why) {
+        (Some(chosen), _) => {
+            let mut found = chosen.read()?;
+            found.recording.damage.extend(only);
+            Ok(Some(found))
+        }
+        (None, Some(why)) => Err([Some(why), only].into_iter().flatten().collect::<Vec<_>>().join("; ")),
+        (None, None) => Ok(None),
     }
 }
 
@@ -114,15 +172,14 @@ fn may_begin(mapped: &Mapped) -> bool {
     begins && mapped.writable != Some(false) && mapped.executable != Some(true)
 }
 
-fn is_own(recording: &Recording, pid: Option<u32>) -> bool {
-    pid.is_none_or(|pid| recording.header.process == pid)
+fn unreadable(begin: u64, why: Refused) -> String {
+    format!("all of the flight recorder at {begin:#x}: {why}")
 }
 
-fn in_memory(source: &InMemory<'_>) -> Option<Result<FoundRecorder, String>> {
-    let place = RecorderPlace::Memory(source.begin);
-    let at = source.begin;
-    let read = Recording::read(source).map_err(|why| format!("all of the flight recorder at {at:#x}: {why}"));
-    Some(read.map(|recording| FoundRecorder { place, recording }))
+fn in_memory(source: InMemory<'_>) -> Result<Candidate<'_>, String> {
+    let begin = source.begin;
+    let header = Recording::header_of(&source).map_err(|why| unreadable(begin, why))?;
+    Ok(Candidate { begin, file: None, header, source: Box::new(source) })
 }
 
 /// The recorder in the file that is mapped here and not in the snapshot, if it is one; why not, if it was one.
@@ -131,7 +188,8 @@ fn in_file(
     pid: Option<u32>,
     find: &Find,
     before: Option<SystemTime>,
-) -> Result<Option<FoundRecorder>, String> {
+    slots: &mut u64,
+) -> Result<Option<Candidate<'static>>, String> {
     let Some((path, _)) = &mapped.file else { return Ok(None) };
     let missing = |why: String| {
         let at = mapped.start;
@@ -143,17 +201,12 @@ fn in_file(
     let (was_one, paths) = candidates(path, find);
     let mut refused = None;
     for path in paths {
-        let other = |why: String| Some(format!("{} is another one: {why}", path.display()));
-        match std::fs::metadata(&path) {
-            Ok(file) if file.is_file() => {}
-            _ => continue,
-        }
-        let Ok(recording) = Recording::open(&path) else { continue };
-        match is_the_same(&recording, mapped, pid, before) {
-            Ok(()) => {
-                return Ok(Some(FoundRecorder { place: RecorderPlace::File(path, mapped.start), recording }));
-            }
-            Err(why) => refused = refused.or_else(|| other(why)),
+        let Ok(live) = Live::open(&path) else { continue };
+        let Ok(header) = Recording::header_of(&live) else { continue };
+        let candidate = Candidate { begin: mapped.start, file: Some(path.clone()), header, source: Box::new(live) };
+        match is_the_same(&candidate, mapped, pid, before, slots) {
+            Ok(()) => return Ok(Some(candidate)),
+            Err(why) => refused = refused.or_else(|| Some(format!("{} is another one: {why}", path.display()))),
         }
     }
     match refused {
@@ -181,13 +234,14 @@ fn candidates(mapped: &Path, find: &Find) -> (bool, Vec<PathBuf>) {
 
 /// Whether a file's recorder is the one that was mapped.
 fn is_the_same(
-    recording: &Recording,
+    candidate: &Candidate<'_>,
     mapped: &Mapped,
     pid: Option<u32>,
     before: Option<SystemTime>,
+    slots: &mut u64,
 ) -> Result<(), String> {
-    let header = &recording.header;
-    let wrote = |pid: u32| header.process == pid || recording.threads.iter().any(|thread| thread.pid == pid);
+    let header = &candidate.header;
+    let mut wrote = |pid: u32| header.process == pid || candidate.has_slot_of(pid, slots);
     if let Some(pid) = pid.filter(|pid| !wrote(*pid)) {
         return Err(format!("process {} began it, and {pid} wrote nothing into it", header.process));
     }
