@@ -198,5 +198,5 @@ fn a_slot_that_is_written_while_it_is_copied() {
     let source = Torn { bytes: std::fs::read(path).unwrap(), slot, copies: Cell::new(0) };
     let found = Recording::read(&source).unwrap();
     assert!(source.copies.get() > 1 && !found.threads[0].events.is_empty(), "{:?}", found.threads[0]);
-    assert_eq!(found.damage, [String::new(); 0]);
+    assert_eq!(found.damage, [""; 0]);
 }
