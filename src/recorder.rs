@@ -23,7 +23,7 @@
 //!
 //! | when | then |
 //! |---|---|
-//! | the process dies, of whatever, SIGKILL too | everything that was committed is there: all but the event in the middle of which it died |
+//! | the process dies, of whatever, SIGKILL too | everything that was committed is there: all but the event in the middle of which it died; whole ones of handlers that had interrupted that are shown, and said to be not committed |
 //! | a thread ends | its events stay, until no slot is free and another thread takes its slot, which is counted |
 //! | more threads than slots | those beyond are refused, and counted with their events; nothing else is lost |
 //! | fork | the child goes on in the same recorder, in slots of its own; its parent's rings are its parent's, also where a handler forks in the middle of an event |

@@ -11,10 +11,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
 use surestack_recorder::decode::{Header, Refused, Slot};
-use surestack_recorder::layout::{PAGE, slot, state};
-
-/// Slots that are looked at together: most are free.
-const SOME: usize = 32;
+use surestack_recorder::layout::PAGE;
 
 /// Goes on reading.
 pub struct Follow<'s> {
@@ -57,17 +54,7 @@ impl<'s> Follow<'s> {
     /// What has come since the last call, oldest first, but for what is held back; the first of it is what was there.
     pub fn come(&mut self) -> Vec<Followed> {
         let before = self.held.iter().filter_map(Followed::time).max();
-        let mut some = [0; SOME * slot::SIZE];
-        for index in 0..self.reader.slots() {
-            let within = (index % SOME as u64) as usize;
-            if within == 0 {
-                self.reader.slots_from(index, &mut some);
-            }
-            let state = some.chunks_exact(slot::SIZE).nth(within).and_then(|slot| slot.first_chunk());
-            if state != Some(&state::FREE.to_le_bytes()) {
-                self.slot(index);
-            }
-        }
+        self.reader.taken().into_iter().for_each(|index| self.slot(index));
         self.reader.again();
         self.held.sort_by_key(|followed| (followed.time(), followed.place()));
         let ready = self.held.iter().take_while(|followed| followed.time() <= before).count();
@@ -97,8 +84,12 @@ impl<'s> Follow<'s> {
     fn slot(&mut self, index: u64) {
         let place = self.places.get(&index);
         let known = place.map(|place| (place.slot, place.next));
-        if known.is_some_and(|(slot, _)| self.reader.slot(index) == Some(slot)) {
-            return;
+        if let Some((slot, next)) = known.filter(|(slot, _)| self.reader.slot(index) == Some(*slot)) {
+            // What it has not committed is shown once it has ended.
+            let is_open = next < slot.uncommitted(&self.reader.header).end;
+            if !is_open || !self.reader.has_ended(&slot) {
+                return;
+            }
         }
         let from = |slot: &Slot| known.filter(|(known, _)| known.is_of(slot)).map_or(slot.base, |(_, next)| next);
         let Some((mut thread, slot, next)) = self.reader.thread(index, from) else { return };
@@ -156,12 +147,12 @@ impl Followed {
     }
 }
 
-/// Whether a process is there and no zombie, and began at this tick where that is known.
-fn is_there(pid: u32, started: Option<u64>) -> bool {
+/// Whether a process is there and no zombie, and began at this tick where one is named: none began at 0.
+pub(super) fn is_there(pid: u32, started: Option<u64>) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     let fields: Vec<_> = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
     let is_alive = fields.first().is_some_and(|state| !matches!(*state, "Z" | "X"));
     // Field 22, counted from the third.
     let began = fields.get(19).and_then(|ticks| ticks.parse::<u64>().ok());
-    is_alive && started.is_none_or(|started| started == 0 || began == Some(started))
+    is_alive && started.is_none_or(|started| started != 0 && began == Some(started))
 }

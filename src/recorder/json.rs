@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! document   schema_version  recorder {..}  annotations [{key value cut}]  threads [{..}]  events [EVENT]  losses {..}  damage [..]
-//! EVENT      time  monotonic_ns  process  thread_id  thread_name  level  name  target  file  line  fields {..}  cut {..}
+//! EVENT      time  monotonic_ns  process  thread_id  thread_name  level  name  target  file  line  fields {..}  cut {..}  uncommitted
 //! followed   a line each: {begin}, then {event} and {missed} as they come, then {end}
 //! ```
 
@@ -113,6 +113,9 @@ struct Line<'r> {
     file: Option<&'r str>,
     line: Option<u32>,
     fields: Fields<'r>,
+    /// There where it is true.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    uncommitted: bool,
     /// By field: how many bytes of its text were cut off.
     #[serde(skip_serializing_if = "Cut::is_nothing")]
     cut: Cut<'r>,
@@ -134,6 +137,7 @@ impl<'r> Line<'r> {
             file,
             line: file.map(|_| event.line),
             fields: Fields(&event.fields),
+            uncommitted: event.uncommitted,
             cut: Cut(&event.fields),
         }
     }

@@ -5,14 +5,19 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use surestack_recorder::decode::{Header, Kinds, Page, Piece, Record, Refused, Site, Slot};
-use surestack_recorder::layout::{PAGE, header, site, slot};
+use surestack_recorder::layout::record::FIELDS;
+use surestack_recorder::layout::{PAGE, header, site, slot, state};
 
 /// Most slots of threads that are looked at: no recorder has more.
 const MOST_THREADS: u64 = 1 << 20;
 /// Most pages that are read: 8 GiB, the rings of a hundred thousand threads.
 const MOST_PAGES: u64 = 1 << 21;
-/// Most events that are kept.
-const MOST_EVENTS: u64 = 1 << 24;
+/// Most bytes that the events that are kept may take, more or less.
+const MOST_KEPT: usize = 512 << 20;
+/// Bytes that keeping one more thing takes beside its own.
+const APIECE: usize = 16;
+/// Slots that are looked at together: most are free.
+const SOME: usize = 32;
 /// Most sentences about damage.
 const MOST_DAMAGE: usize = 64;
 /// How often a slot is read anew because its thread changed meanwhile.
@@ -25,9 +30,15 @@ pub(super) struct Reader<'s> {
     pub source: &'s dyn Source,
     pub header: Header,
     pub damage: Damage,
-    sites: HashMap<u16, Arc<Described>>,
+    /// By number; nothing where there is no description.
+    sites: HashMap<u16, Option<Arc<Described>>>,
+    /// What stands for names that nobody knows.
+    nothing: Arc<str>,
+    unnamed: HashMap<u16, Arc<str>>,
+    words: Vec<Arc<str>>,
     pages: u64,
-    events: u64,
+    /// Bytes of events.
+    kept: usize,
 }
 
 /// Sentences about what is wrong, of which the first are kept.
@@ -96,16 +107,35 @@ pub(super) fn header(source: &dyn Source) -> Result<(Header, Damage), Refused> {
 
 impl<'s> Reader<'s> {
     pub fn new(source: &'s dyn Source, header: Header, damage: Damage) -> Self {
-        Self { source, header, damage, sites: HashMap::new(), pages: 0, events: 0 }
+        let words = (0..FIELDS).map(|index| format!("word{index}").into()).collect();
+        let (sites, unnamed) = (HashMap::new(), HashMap::new());
+        Self { source, header, damage, sites, nothing: "".into(), unnamed, words, pages: 0, kept: 0 }
     }
 
     /// Begins another round over a recorder that is still written.
     pub fn again(&mut self) {
-        (self.pages, self.events) = (0, 0);
+        (self.pages, self.kept) = (0, 0);
+        self.sites.retain(|_, described| described.is_some());
+    }
+
+    /// Slots that somebody has or had.
+    pub fn taken(&mut self) -> Vec<u64> {
+        let (mut all, slots) = (Vec::new(), self.slots());
+        let mut some = [0; SOME * slot::SIZE];
+        for first in (0..slots).step_by(SOME) {
+            // What cannot be read is no free slot.
+            if !self.header.slot(first).is_some_and(|at| self.source.read(at, &mut some)) {
+                some.fill(u8::MAX);
+            }
+            let states = some.chunks_exact(slot::SIZE).map(|slot| slot.first_chunk());
+            let taken = (first..slots).zip(states).filter(|(_, state)| *state != Some(&state::FREE.to_le_bytes()));
+            all.extend(taken.map(|(index, _)| index));
+        }
+        all
     }
 
     /// How many slots of threads are to be looked at: those that are there.
-    pub fn slots(&mut self) -> u64 {
+    fn slots(&mut self) -> u64 {
         if self.header.thread_slots > MOST_THREADS {
             self.damage.say(|| format!("only the first {MOST_THREADS} slots of threads are looked at"));
         }
@@ -131,53 +161,80 @@ impl<'s> Reader<'s> {
         Some(slot)
     }
 
-    /// The bytes of this slot and those behind it; what cannot be read is no free slot.
-    pub fn slots_from(&self, index: u64, into: &mut [u8]) {
-        if !self.header.slot(index).is_some_and(|at| self.source.read(at, into)) {
-            into.fill(u8::MAX);
-        }
+    /// Whether the process of a slot does not write any more.
+    pub fn has_ended(&self, slot: &Slot) -> bool {
+        let started = (slot.pid == self.header.process).then_some(self.header.process_started);
+        self.source.has_ended(slot.pid, started)
     }
 
     /// What the thread of a slot has written from a position on, and where that ends; nothing where the slot is nobody's.
     pub fn thread(&mut self, index: u64, from: impl Fn(&Slot) -> u64) -> Option<(ThreadEvents, Slot, u64)> {
         let mut before = self.slot(index)?;
+        let mut has_ended = before.is_used() && self.has_ended(&before);
+        if has_ended {
+            // It may have committed until then.
+            let now = self.slot(index)?;
+            has_ended = now.is_of(&before);
+            before = now;
+        }
         for _ in 0..TRIES {
             let shown = match before.shown(&self.header) {
                 Ok(shown) if before.is_used() => shown,
                 Ok(_) => return None,
+                // It is being taken over.
+                Err(_) if before.state == state::CLAIMED => return None,
                 Err(why) => {
                     self.damage.say(|| format!("slot {index} of the threads cannot be: {why}"));
                     return before.is_used().then(|| (said(index, &before), before, 0));
                 }
             };
-            let (events, damage) = (self.events, self.damage.sentences.len());
+            let (kept, damage) = (self.kept, self.damage.sentences.len());
             let mut thread = said(index, &before);
             thread.open = before.open(&self.header);
             let from = from(&before).max(before.base);
             thread.overwritten = shown.start.saturating_sub(from);
-            let end = shown.end;
-            self.ring(&mut thread, &before, from.max(shown.start).min(end)..end);
+            let mut end = shown.end;
+            let hole = self.ring(&mut thread, &before, from.max(shown.start).min(end)..end);
+            if let Some(first) = hole.filter(|_| thread.left == 0) {
+                let bytes = thread.holes;
+                self.damage.say(|| format!("{bytes} bytes of slot {index} are no record, from position {first:#x} on"));
+            }
+            if has_ended {
+                let open = before.uncommitted(&self.header);
+                end = end.max(open.end);
+                self.uncommitted(&mut thread, &before, from.max(open.start).min(open.end)..open.end);
+            }
             let Some(after) = self.slot(index).filter(|after| !after.is_of(&before)) else {
                 thread.events.sort_by_key(|event| (event.time, event.position));
                 return Some((thread, before, end));
             };
             // Another thread took the slot over meanwhile, and what was read may be anybody's.
-            self.events = events;
+            has_ended = false;
+            self.kept = kept;
             self.damage.sentences.truncate(damage);
             before = after;
         }
         None
     }
 
-    fn ring(&mut self, thread: &mut ThreadEvents, slot: &Slot, positions: Range<u64>) {
+    /// Adds what is whole of what a thread that has ended did not commit.
+    fn uncommitted(&mut self, thread: &mut ThreadEvents, slot: &Slot, positions: Range<u64>) {
+        let mut above = said(thread.slot, slot);
+        self.ring(&mut above, slot, positions);
+        thread.open = above.holes.saturating_add(above.missing);
+        thread.events.extend(above.events.into_iter().map(|event| Event { uncommitted: true, ..event }));
+    }
+
+    /// Reads these positions of a thread's ring. Says where the first hole is.
+    fn ring(&mut self, thread: &mut ThreadEvents, slot: &Slot, positions: Range<u64>) -> Option<u64> {
         let mut buffer = [0; PAGE];
         let mut at = positions.start;
         let mut holes = None;
         while at < positions.end {
-            if self.pages >= MOST_PAGES || self.events >= MOST_EVENTS {
+            if self.pages >= MOST_PAGES || self.kept >= MOST_KEPT {
                 let left = positions.end.saturating_sub(at);
                 thread.missing = thread.missing.saturating_add(left);
-                self.damage.say(|| format!("{left} bytes of slot {} were not read: there is too much", thread.slot));
+                self.damage.say(|| "not all events were read: there are too many".to_owned());
                 break;
             }
             self.pages = self.pages.saturating_add(1);
@@ -195,12 +252,20 @@ impl<'s> Reader<'s> {
             let known = buffer.get(..there).unwrap_or_default();
             let known_to = (at & !(PAGE_BYTES - 1)).saturating_add(there as u64).clamp(at, next);
             thread.missing = thread.missing.saturating_add(next.saturating_sub(known_to));
+            if known.iter().all(|byte| *byte == 0) {
+                if known_to > at {
+                    holes.get_or_insert(at);
+                    thread.holes = thread.holes.saturating_add(known_to.saturating_sub(at));
+                }
+                at = next;
+                continue;
+            }
             for piece in Page::new(known, at..next) {
                 match piece {
                     Piece::Record(record) => {
                         let event = self.event(thread.slot, &record);
+                        self.kept = self.kept.saturating_add(size(&event));
                         thread.events.push(event);
-                        self.events = self.events.saturating_add(1);
                     }
                     Piece::Hole { position, bytes } => {
                         holes.get_or_insert(position);
@@ -210,10 +275,7 @@ impl<'s> Reader<'s> {
             }
             at = next;
         }
-        if let Some(first) = holes.filter(|_| thread.left == 0) {
-            let (slot, bytes) = (thread.slot, thread.holes);
-            self.damage.say(|| format!("{bytes} bytes of slot {slot} are no record, from position {first:#x} on"));
-        }
+        holes
     }
 
     /// Reads the page of a position; says how many bytes of it there are.
@@ -232,8 +294,7 @@ impl<'s> Reader<'s> {
         let Some(described) = self.site(record.site) else {
             self.damage
                 .say(|| format!("slot {slot}, position {position:#x}: the site {} is not described", record.site));
-            let words = words(record.fields);
-            return Event { time, position, fields: words, ..unexplained(record.site) };
+            return self.unexplained(record);
         };
         let mut fields = described.kinds.fields(record);
         let values = fields.by_ref().map(|seen| FieldValue::of(&seen));
@@ -241,24 +302,30 @@ impl<'s> Reader<'s> {
         if !fields.rest().is_empty() {
             self.damage
                 .say(|| format!("slot {slot}, position {position:#x}: `{}` is not what its site says", described.name));
-            read.extend(words(fields.rest()));
+            read.extend(self.words(fields.rest()));
         }
         let Described { name, target, file, line, level, .. } = &*described;
         let (name, target, file) = (Arc::clone(name), Arc::clone(target), Arc::clone(file));
-        Event { time, position, name, target, file, line: *line, level: *level, fields: read }
+        Event { time, position, uncommitted: false, name, target, file, line: *line, level: *level, fields: read }
     }
 
     fn site(&mut self, number: u16) -> Option<Arc<Described>> {
         if let Some(known) = self.sites.get(&number) {
-            return Some(Arc::clone(known));
+            return known.clone();
         }
+        let described = self.described(number).map(Arc::new);
+        self.sites.insert(number, described.clone());
+        described
+    }
+
+    fn described(&self, number: u16) -> Option<Described> {
         let (at, rest) = self.header.site(number)?;
         let mut head = [0; 8];
         let read = self.source.read(at, &mut head);
         let size = Site::bytes(u64::from_le_bytes(head)).filter(|size| read && *size as u64 <= rest)?;
         let mut bytes = vec![0; size];
         let site = self.source.read(at, &mut bytes).then(|| Site::decode(&bytes))??;
-        let described = Arc::new(Described {
+        Some(Described {
             name: site.event.into(),
             target: site.target.into(),
             file: site.file.into(),
@@ -266,9 +333,21 @@ impl<'s> Reader<'s> {
             level: level(site.level),
             names: site.names().map(Arc::from).collect(),
             kinds: site.kinds,
-        });
-        self.sites.insert(number, Arc::clone(&described));
-        Some(described)
+        })
+    }
+
+    /// An event of which only the time is known, and words of its fields.
+    fn unexplained(&mut self, record: &Record<'_>) -> Event {
+        let name = self.unnamed.entry(record.site).or_insert_with(|| format!("site {}", record.site).into());
+        let (name, target, file) = (Arc::clone(name), Arc::clone(&self.nothing), Arc::clone(&self.nothing));
+        let (time, position, fields) = (record.time, record.position, self.words(record.fields));
+        Event { time, position, uncommitted: false, name, target, file, line: 0, level: None, fields }
+    }
+
+    /// The first of the words that nothing explains: no more than an event has fields.
+    fn words(&self, bytes: &[u8]) -> Vec<(Arc<str>, FieldValue)> {
+        let each = bytes.as_chunks().0.iter().map(|word| FieldValue::Address(u64::from_le_bytes(*word)));
+        self.words.iter().map(Arc::clone).zip(each).collect()
     }
 }
 
@@ -276,17 +355,14 @@ fn level(index: u8) -> Option<&'static str> {
     (index != site::NO_LEVEL).then(|| site::LEVELS.get(usize::from(index)).copied())?
 }
 
-/// An event of which only the time is known, and the words of its fields.
-fn unexplained(site: u16) -> Event {
-    let (name, nothing) = (format!("site {site}").into(), Arc::<str>::from(""));
-    let (target, file) = (Arc::clone(&nothing), nothing);
-    Event { time: 0, position: 0, name, target, file, line: 0, level: None, fields: Vec::new() }
-}
-
-/// Words that nothing explains.
-fn words(bytes: &[u8]) -> Vec<(Arc<str>, FieldValue)> {
-    let each = bytes.as_chunks().0.iter().map(|word| FieldValue::Address(u64::from_le_bytes(*word)));
-    each.enumerate().map(|(index, value)| (format!("word{index}").into(), value)).collect()
+/// Bytes that keeping an event takes, more or less.
+fn size(event: &Event) -> usize {
+    let text = |value: &FieldValue| match value {
+        FieldValue::Text { text, .. } => text.len().saturating_add(APIECE),
+        _ => 0,
+    };
+    let fields = size_of_val(&*event.fields).saturating_add(event.fields.iter().map(|(_, value)| text(value)).sum());
+    size_of::<Event>().saturating_add(fields).saturating_add(APIECE)
 }
 
 /// What a slot itself says.

@@ -18,7 +18,7 @@ pub struct ThreadEvents {
     pub name: Option<String>,
     /// When that was, in nanoseconds of the monotonic clock.
     pub began: u64,
-    /// Its events, oldest first.
+    /// Its events, oldest first; once its process has ended also those that are whole and were not committed.
     pub events: Vec<Event>,
     /// Events dropped because the ring was full.
     pub dropped: u64,
@@ -26,7 +26,8 @@ pub struct ThreadEvents {
     pub refused: u64,
     /// Writers that never ended, because a handler that had interrupted them jumped elsewhere.
     pub left: u64,
-    /// Bytes that were taken and never committed: of events in the middle of which it is, or was when it ended.
+    /// Bytes that were taken and never committed: of events in the middle of which it is, or was when it ended. Whole ones
+    /// among those that are shown do not count.
     pub open: u64,
     /// Bytes that are gone for newer ones.
     pub overwritten: u64,
@@ -43,6 +44,9 @@ pub struct Event {
     pub time: u64,
     /// Where it lies in its thread's ring: positions only grow.
     pub position: u64,
+    /// Whether its thread, which has ended, had not committed it: mostly it is of a handler that interrupted another event, and
+    /// that one was never finished.
+    pub uncommitted: bool,
     /// What.
     pub name: Arc<str>,
     /// In which part of the program.

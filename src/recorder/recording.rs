@@ -61,9 +61,9 @@ impl Recording {
         }
         let mut reader = Reader::new(source, header, damage);
         let annotations = annotations(source, &header);
-        let slots = reader.slots();
+        let taken = reader.taken().into_iter();
         let threads: Vec<_> =
-            (0..slots).filter_map(|index| reader.thread(index, |slot| slot.base)).map(|(thread, ..)| thread).collect();
+            taken.filter_map(|index| reader.thread(index, |slot| slot.base)).map(|(thread, ..)| thread).collect();
         let mut first_page = [0; header::END];
         let counters =
             source.read(0, &mut first_page).then(|| Counters::decode(&first_page)).flatten().unwrap_or_default();
@@ -86,15 +86,23 @@ impl Recording {
 
 fn annotations(source: &dyn Source, header: &Header) -> Vec<Annotation> {
     let mut bytes = [0; annotation::SIZE];
-    let mut all: Vec<Annotation> = Vec::new();
+    let mut all = Vec::new();
+    let slots = header.annotation_slots;
     let room = source.size().map_or(u64::MAX, |size| size.saturating_sub(header.annotations));
-    for index in 0..header.annotation_slots.min(MOST_ANNOTATIONS).min(room / annotation::SIZE as u64) {
+    for index in 0..slots.min(MOST_ANNOTATIONS).min(room / annotation::SIZE as u64) {
         let read = header.annotation(index).is_some_and(|at| source.read(at, &mut bytes));
         let Some(slot) = Slot::decode(&bytes).filter(|_| read) else { continue };
-        all.push(Annotation { key: slot.key.to_owned(), value: slot.value.as_ref().map(FieldValue::of) });
+        // Of several with one key the first from where it belongs counts, but not before it has a value.
+        let away = index.checked_sub(slot.belongs(slots)).unwrap_or_else(|| index.saturating_add(slots));
+        let value = slot.value.as_ref().map(FieldValue::of);
+        all.push((away, Annotation { key: slot.key.to_owned(), value }));
     }
-    all.sort_by(|one, other| one.key.cmp(&other.key));
-    all
+    all.sort_by(|(away, one), (further, other)| {
+        let order = |away: u64, one: &Annotation| (one.value.is_none(), away);
+        one.key.cmp(&other.key).then(order(*away, one).cmp(&order(*further, other)))
+    });
+    all.dedup_by(|(_, other), (_, one)| one.key == other.key);
+    all.into_iter().map(|(_, one)| one).collect()
 }
 
 /// That a file is no recorder, and what it is instead where that is known.

@@ -1,5 +1,6 @@
 //! Where the bytes of a recorder come from.
 
+use super::follow::is_there;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,6 +14,12 @@ pub trait Source {
 
     /// How many bytes there are, where they have an end; nothing where there are pieces only.
     fn size(&self) -> Option<u64>;
+
+    /// Whether a process, which began at this tick where that is known, does not write there any more: what it has not
+    /// committed it never will.
+    fn has_ended(&self, _process: u32, _started: Option<u64>) -> bool {
+        true
+    }
 }
 
 impl Source for &[u8] {
@@ -74,5 +81,9 @@ impl Source for Live {
 
     fn size(&self) -> Option<u64> {
         Some(self.size)
+    }
+
+    fn has_ended(&self, process: u32, started: Option<u64>) -> bool {
+        self.memory.is_none() && !is_there(process, started)
     }
 }

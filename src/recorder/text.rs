@@ -89,7 +89,7 @@ pub struct Line<'r> {
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Event { time, name, file, line, level, fields, .. } = self.event;
+        let Event { time, uncommitted, name, file, line, level, fields, .. } = self.event;
         write!(f, "{}  ", Wall(wall(self.header, *time)))?;
         if let Some(moment) = self.relative_to {
             let away = time.abs_diff(moment) / 1000;
@@ -108,6 +108,9 @@ impl fmt::Display for Line<'_> {
             write!(f, " of {}", self.thread.pid)?;
         }
         write!(f, "  {:<5}  {}", level.unwrap_or("-"), printable(name))?;
+        if *uncommitted {
+            write!(f, "  (not committed)")?;
+        }
         for (name, value) in fields {
             write!(f, "  {}={value}", printable(name))?;
         }
@@ -149,9 +152,16 @@ pub(super) fn wall(header: &Header, time: u64) -> u64 {
 
 /// Text from a target, what would move the cursor or change colours escaped.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(moves_others) {
         return Cow::Borrowed(text);
     }
-    let escaped = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
+    let escaped = |letter: char| if moves_others(letter) { letter.escape_default().to_string() } else { letter.into() };
     Cow::Owned(text.chars().map(escaped).collect())
+}
+
+/// Whether a letter moves the cursor or what is around it: a control, the end of a line or of a paragraph, a change of
+/// direction.
+pub(crate) fn moves_others(letter: char) -> bool {
+    let directs = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() || directs || matches!(letter, '\u{2028}' | '\u{2029}')
 }

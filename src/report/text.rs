@@ -6,6 +6,7 @@ mod recorder;
 use super::when;
 use super::words;
 use super::{Entry, FromRecord, FromRecorder, Head, ModuleReport, Printer, Tail, ThreadName, ThreadReport};
+use crate::recorder::text::moves_others;
 use crate::snapshot::{Absence, Absent, Gap, Identity};
 use anstyle::{AnsiColor, Style};
 use frame::FramePrinter;
@@ -378,7 +379,7 @@ fn grouped(number: usize) -> String {
 
 /// Text from a target, without what would move the cursor or change colours.
 fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+    text.chars().map(|letter| if moves_others(letter) { '\u{fffd}' } else { letter }).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod child;
 mod damaged;
+mod ended;
 mod living;
 #[path = "../temporary/mod.rs"]
 mod temporary;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         ("json_has_every_value_with_its_type", json_has_every_value_with_its_type),
         ("threads_and_last_events_are_chosen", threads_and_last_events_are_chosen),
     ];
-    let all = here.into_iter().chain(damaged::TESTS).chain(living::TESTS);
+    let all = here.into_iter().chain(damaged::TESTS).chain(ended::TESTS).chain(living::TESTS);
     let trials = all.map(|(name, test)| {
         Trial::test(name, move || {
             test();

@@ -46,10 +46,7 @@ impl Arena {
     /// The slot of a key: the first with its name from where it belongs on, or the first that is free.
     fn find(&self, name: &[u64; KEY_WORDS]) -> Option<usize> {
         let slots = self.geometry().annotation_slots;
-        let mixed =
-            name.iter().fold(0_u64, |mixed, word| (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
-        // The upper half of the product: a share of the slots, without a division.
-        let first = ((u128::from(mixed) * slots as u128) >> 64) as usize;
+        let first = annotation::belongs(name.iter().copied(), slots as u64) as usize;
         for index in (first..slots).chain(0..first) {
             let slot = self.geometry().annotations.wrapping_add(index.wrapping_mul(annotation::SIZE));
             let word = |offset: usize| self.word(slot.wrapping_add(offset));

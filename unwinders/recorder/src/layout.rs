@@ -248,6 +248,13 @@ pub mod annotation {
     pub const VALUE: usize = 16;
     /// Most bytes of it.
     pub const VALUE_ROOM: usize = 240;
+
+    /// The slot, of so many, at which a key of these words is looked for first; then come those behind it, and round.
+    pub fn belongs(key: impl Iterator<Item = u64>, slots: u64) -> u64 {
+        let mixed = key.fold(0_u64, |mixed, word| (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+        // The upper half of the product: a share of the slots, without a division.
+        ((u128::from(mixed) * u128::from(slots)) >> 64) as u64
+    }
 }
 
 /// The sum of words that belong together: 16 bits.

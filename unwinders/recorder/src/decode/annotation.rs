@@ -2,7 +2,7 @@
 
 use super::{Seen, WORD, bits, readable, until_zero, word, words};
 use crate::layout::annotation::{
-    CELL, CELLS, COUNT, HEAD, KEY, KEY_ROOM, LENGTH, READY, STATE, TICKETS, VALUE, VALUE_ROOM,
+    CELL, CELLS, COUNT, HEAD, KEY, KEY_ROOM, LENGTH, READY, STATE, TICKETS, VALUE, VALUE_ROOM, belongs,
 };
 use crate::layout::{Sum, kind};
 
@@ -22,6 +22,7 @@ pub struct Annotation<'a> {
     pub tickets: u64,
     /// Its newest value that is whole; nothing before the first, or where all cells are damaged.
     pub value: Option<Seen<'a>>,
+    name: &'a [u8],
 }
 
 impl<'a> Annotation<'a> {
@@ -30,13 +31,19 @@ impl<'a> Annotation<'a> {
         if word(slot, STATE)? != READY {
             return None;
         }
-        let key = readable(until_zero(slot.get(KEY..)?.get(..KEY_ROOM)?));
+        let name = slot.get(KEY..)?.get(..KEY_ROOM)?;
+        let key = readable(until_zero(name));
         let cells = slot.get(CELLS..)?.chunks_exact(CELL).take(COUNT).enumerate();
         let whole =
             cells.filter_map(|(index, cell)| decode_cell(cell).filter(|(ticket, _)| *ticket as usize % COUNT == index));
         // Tickets go round after 2^32.
         let newest = whole.reduce(|one, other| if other.0.wrapping_sub(one.0) < 1 << 31 { other } else { one });
-        Some(Self { key, tickets: word(slot, TICKETS)?, value: newest.map(|(_, value)| value) })
+        Some(Self { key, tickets: word(slot, TICKETS)?, value: newest.map(|(_, value)| value), name })
+    }
+
+    /// The slot, of so many, from which on its key is looked for.
+    pub fn belongs(&self, slots: u64) -> u64 {
+        belongs(words(self.name), slots)
     }
 }
 

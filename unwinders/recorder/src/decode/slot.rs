@@ -120,6 +120,14 @@ impl Slot {
         Ok(from.min(to)..to)
     }
 
+    /// Positions that were taken, not committed and not overwritten. Where nobody writes any more, what is whole there is of
+    /// handlers that interrupted an event that was never finished.
+    pub fn uncommitted(&self, header: &Header) -> Range<u64> {
+        let to = self.reserve.min(self.limit(header));
+        let from = self.commit.max(self.base).max(self.oldest(header));
+        from.min(to)..to
+    }
+
     /// The first position that the ring still holds: taking one in a page drops what was there a round ago.
     pub fn oldest(&self, header: &Header) -> u64 {
         match (self.reserve.checked_sub(1), header.mode) {
