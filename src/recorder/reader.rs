@@ -10,8 +10,8 @@ use surestack_recorder::layout::{PAGE, header, site, slot, state};
 
 /// Most slots of threads that are looked at: no recorder has more.
 const MOST_THREADS: u64 = 1 << 20;
-/// Most pages that are read: 8 GiB, the rings of a hundred thousand threads.
-const MOST_PAGES: u64 = 1 << 21;
+/// Most pages that are read: 2 GiB, and pages that are full come to [`MOST_KEPT`] before.
+const MOST_PAGES: u64 = 1 << 19;
 /// Most bytes that the events that are kept may take, more or less.
 const MOST_KEPT: usize = 512 << 20;
 /// Bytes that keeping one more thing takes beside its own.
@@ -36,6 +36,8 @@ pub(super) struct Reader<'s> {
     nothing: Arc<str>,
     unnamed: HashMap<u16, Arc<str>>,
     words: Vec<Arc<str>>,
+    /// The last process that was seen to have ended.
+    ended: Option<u32>,
     pages: u64,
     /// Bytes of events.
     kept: usize,
@@ -109,7 +111,7 @@ impl<'s> Reader<'s> {
     pub fn new(source: &'s dyn Source, header: Header, damage: Damage) -> Self {
         let words = (0..FIELDS).map(|index| format!("word{index}").into()).collect();
         let (sites, unnamed) = (HashMap::new(), HashMap::new());
-        Self { source, header, damage, sites, nothing: "".into(), unnamed, words, pages: 0, kept: 0 }
+        Self { source, header, damage, sites, nothing: "".into(), unnamed, words, ended: None, pages: 0, kept: 0 }
     }
 
     /// Begins another round over a recorder that is still written.
@@ -162,9 +164,11 @@ impl<'s> Reader<'s> {
     }
 
     /// Whether the process of a slot does not write any more.
-    pub fn has_ended(&self, slot: &Slot) -> bool {
+    pub fn has_ended(&mut self, slot: &Slot) -> bool {
         let started = (slot.pid == self.header.process).then_some(self.header.process_started);
-        self.source.has_ended(slot.pid, started)
+        let has_ended = self.ended == Some(slot.pid) || self.source.has_ended(slot.pid, started);
+        self.ended = if has_ended { Some(slot.pid) } else { self.ended };
+        has_ended
     }
 
     /// What the thread of a slot has written from a position on, and where that ends; nothing where the slot is nobody's.
@@ -252,7 +256,7 @@ impl<'s> Reader<'s> {
             let known = buffer.get(..there).unwrap_or_default();
             let known_to = (at & !(PAGE_BYTES - 1)).saturating_add(there as u64).clamp(at, next);
             thread.missing = thread.missing.saturating_add(next.saturating_sub(known_to));
-            if known.iter().all(|byte| *byte == 0) {
+            if known == [0; PAGE].get(..there).unwrap_or_default() {
                 if known_to > at {
                     holes.get_or_insert(at);
                     thread.holes = thread.holes.saturating_add(known_to.saturating_sub(at));
