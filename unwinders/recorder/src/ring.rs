@@ -18,7 +18,7 @@
 //!
 //! * I1 a nested writer never has a byte that the outer one reserved;
 //! * I2 only the outermost writer moves `commit`;
-//! * I3 nothing at or above `commit` is shown, and below it there is no record that its writer did not finish, but for those
+//! * I3 nothing at or above `commit` is shown while its process lives, and below it there is no record that its writer did not finish, but for those
 //!   that were left (below), which have no head;
 //! * I4 on a full ring the oldest page goes, or the new event, counted;
 //! * I5 whoever is killed takes with it what is not committed and nothing else;
