@@ -7,8 +7,8 @@
 mod base;
 
 use crate::Fuzzed;
-use crate::files::Scratch;
 use crate::random::Random;
+pub use base::real;
 use base::{Base, seal};
 use std::cell::Cell;
 use std::io::sink;
@@ -23,7 +23,6 @@ const READS: u64 = 20_000;
 /// Recorders to be damaged.
 pub struct Recorders {
     bases: Vec<Base>,
-    _scratch: Scratch,
 }
 
 /// A damaged recorder, and what was changed.
@@ -57,8 +56,7 @@ impl Source for Counted<'_> {
 impl Recorders {
     /// Those of this process.
     pub fn new() -> Self {
-        let scratch = Scratch::new("recorder");
-        Self { bases: base::all(&scratch.path("recorder")), _scratch: scratch }
+        Self { bases: base::all() }
     }
 }
 

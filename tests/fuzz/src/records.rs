@@ -5,10 +5,10 @@
 use crate::Fuzzed;
 use crate::files::Scratch;
 use crate::random::Random;
+use crate::recorders::real;
 use std::io::sink;
 use surestack::analyze::{self, Options, Outcome};
 use surestack::image::Find;
-use surestack::recorder::{self, event};
 use surestack::report::Printer;
 use surestack::report::json::Json;
 use surestack::report::text::{Colour, Length, Text};
@@ -108,7 +108,7 @@ fn record(snapshot: &Snapshot) -> Vec<u8> {
         let (low, high) = (mapped.start, mapped.end);
         items.push(Item::Mapping { low, high, offset: 0, inode: 1, permissions: 5, path: b"somewhere" });
     }
-    let flight = flight();
+    let flight = real();
     let pages = (0..).step_by(PAGE).zip(flight.chunks(PAGE)).filter(|(_, page)| page.iter().any(|byte| *byte != 0));
     items.extend(pages.map(|(at, bytes)| Item::Recorder { at, bytes }));
     items.push(Item::Done { ns: 1 });
@@ -117,18 +117,6 @@ fn record(snapshot: &Snapshot) -> Vec<u8> {
     }
     let Ok(()) = writer.flush();
     bytes.0
-}
-
-/// The memory of a flight recorder of our own, with a few of everything.
-fn flight() -> Vec<u8> {
-    let options = recorder::Options::memory().threads(4).ring_size(32 << 10).sites_size(4096).annotations(4);
-    let started = recorder::start(options).expect("a recorder is started once");
-    recorder::annotate("input", "records");
-    for number in 0..60 {
-        event!(info: "made", number = number, half = 0.5, name = "of a record");
-        event!("done");
-    }
-    std::fs::read(started.path()).expect("its memory can be read")
 }
 
 impl Fuzzed for Records {

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::OnceLock;
 use surestack::recorder::{Options, Recording, Value, annotate, event, start};
 use surestack_recorder::decode::{Header, Site, Slot};
 use surestack_recorder::layout::{header, mode, record, slot, sum};
@@ -31,16 +32,20 @@ impl Base {
 }
 
 /// Both.
-pub fn all(path: &std::path::Path) -> Vec<Base> {
-    let real = real(path);
-    let kept = kept(&real);
-    vec![Base::of(real), Base::of(kept)]
+pub fn all() -> Vec<Base> {
+    let kept = kept(real());
+    vec![Base::of(real().to_vec()), Base::of(kept)]
 }
 
-/// What this process records, in three threads, of which one comes round several times and one writes little.
-fn real(path: &std::path::Path) -> Vec<u8> {
-    let options = Options::file(path).threads(3).ring_size(32 << 10).sites_size(2048).annotations(4);
-    start(options).expect("a recorder");
+/// What this process records, once, in three threads, of which one comes round several times and one writes little.
+pub fn real() -> &'static [u8] {
+    static REAL: OnceLock<Vec<u8>> = OnceLock::new();
+    REAL.get_or_init(recorded)
+}
+
+fn recorded() -> Vec<u8> {
+    let options = Options::memory().threads(3).ring_size(32 << 10).sites_size(2048).annotations(4);
+    let started = start(options).expect("a recorder is started once");
     annotate("version", "4.2.1");
     for number in 0..6 {
         annotate("requests", number);
@@ -51,7 +56,7 @@ fn real(path: &std::path::Path) -> Vec<u8> {
     std::thread::spawn(few).join().expect("a thread");
     let other = || event!(error: "once", at = Value::Address(0x7f00_1234), below = -1, text = "\x1b[2J");
     std::thread::spawn(other).join().expect("a thread");
-    std::fs::read(path).expect("the recorder's file")
+    std::fs::read(started.path()).expect("its memory can be read")
 }
 
 /// The same with rings that are full and kept.
