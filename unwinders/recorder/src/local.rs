@@ -4,7 +4,20 @@
 //! the code is in a library: other thread-local storage of a library is made by an allocation when it is first touched, and
 //! that may be in a handler.
 
+use core::arch::global_asm;
 use core::sync::atomic::AtomicU64;
+
+// The word, in the words of both assemblers.
+global_asm!(
+    ".pushsection .tbss, \"awT\", @nobits",
+    ".p2align 3",
+    ".globl surestack_recorder_place_1",
+    ".hidden surestack_recorder_place_1",
+    ".type surestack_recorder_place_1, @object",
+    ".size surestack_recorder_place_1, 8",
+    "surestack_recorder_place_1: .zero 8",
+    ".popsection",
+);
 
 /// Adds to a word of which this thread is the only writer, and gives what it was. A handler of this thread runs before or
 /// behind it.
@@ -28,19 +41,8 @@ pub fn stack_pointer() -> u64 {
 
 #[cfg(target_arch = "x86_64")]
 mod arch {
-    use core::arch::{asm, global_asm};
+    use core::arch::asm;
     use core::sync::atomic::AtomicU64;
-
-    global_asm!(
-        ".pushsection .tbss, \"awT\", @nobits",
-        ".p2align 3",
-        ".globl surestack_recorder_place_1",
-        ".hidden surestack_recorder_place_1",
-        ".type surestack_recorder_place_1, @object",
-        ".size surestack_recorder_place_1, 8",
-        "surestack_recorder_place_1: .zero 8",
-        ".popsection",
-    );
 
     #[inline(always)]
     pub fn add(word: &AtomicU64, value: u64) -> u64 {
@@ -80,19 +82,8 @@ mod arch {
 
 #[cfg(target_arch = "aarch64")]
 mod arch {
-    use core::arch::{asm, global_asm};
+    use core::arch::asm;
     use core::sync::atomic::{AtomicU64, Ordering};
-
-    global_asm!(
-        ".pushsection .tbss, \"awT\", @nobits",
-        ".p2align 3",
-        ".globl surestack_recorder_place_1",
-        ".hidden surestack_recorder_place_1",
-        ".type surestack_recorder_place_1, @object",
-        ".size surestack_recorder_place_1, 8",
-        "surestack_recorder_place_1: .zero 8",
-        ".popsection",
-    );
 
     #[inline(always)]
     pub fn add(word: &AtomicU64, value: u64) -> u64 {
